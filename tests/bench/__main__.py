@@ -31,6 +31,11 @@ BENCHES = {
         "1 min",
     ),
     "status": ("status_cost", "`poolwarden status` as a process, against a live collector", "1 min"),
+    "pools": (
+        "many_pools",
+        "`poolwarden status` with 1, 30 and 2,000 pools, and what the engine's loop feels of each call",
+        "5 min",
+    ),
     "metrics": ("metrics_cost", "a scrape of 100 pools of 8 hosts, and what the engine feels of it", "3 min"),
     "power": ("power_loss", "power loss to promote order, and the collector's part of it", "20 min"),
     "decision": ("decision", "the collector's part in a pool of 64 hosts, through TLS, engine and journal", "20 min"),

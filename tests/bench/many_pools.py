@@ -13,8 +13,10 @@ late the loop was at most since the ``begin`` and how long its thread worked at 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,13 +28,23 @@ from machine import ROOT, find_code
 if __name__ == "__main__":
     find_code()
 
-from tests.shell.many import called, pools, served
+import grpc
+import status_cost
+from figures import Figure, reproduce
+from settings import Settings
+from tests.shell.many import called, pools, served, uuid_of
 
+from poolwarden.v1 import operator_pb2 as pb
+from poolwarden.v1 import operator_pb2_grpc as rpc
 from poolwarden_collector.core.model.effects import AlertRaised
 from poolwarden_collector.core.model.entries import Entry, Kind
+from poolwarden_collector.shell import garbage
 
+NAME = "pools"
+POOLS, HOSTS = 2_000, 5
+STATUS_BUDGET_MS, HELD_BUDGET_MS = 300.0, 20.0
+LIMIT_S = 120
 LOOK_S = 0.001
-METRICS = '[metrics]\nlisten = "127.0.0.1:0"'
 ENTRIES = 10  # of each pool in the journal
 
 
@@ -51,7 +63,7 @@ class Served:
         words = [sys.executable, __file__, str(folder), str(count), str(hosts), "blanks" if blanks else ""]
         self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, text=True)
         self.target = f"unix:{folder / 'c.sock'}"
-        self.metrics = self._answer()
+        self._answer()
 
     def _answer(self) -> str:
         assert self.process.stdout is not None
@@ -92,19 +104,84 @@ def in_process(folder: Path, count: int, hosts: int, blanks: bool = False) -> It
         made.stop()
 
 
+# ------------------------------------------------------------------------------------------------ the figures
+
+
+def main(settings: Settings) -> list[Figure]:
+    figures = []
+    for count in (1, 30, POOLS):
+        with tempfile.TemporaryDirectory() as folder, in_process(Path(folder), count, HOSTS) as collector:
+            figures += _commands(collector, count, settings)
+            if count == POOLS:
+                figures += [_held(collector, what, call, settings) for what, call in _calls(collector).items()]
+    return figures
+
+
+def _commands(collector: Served, count: int, settings: Settings) -> list[Figure]:
+    """`poolwarden status` as a person feels it, byte code cached."""
+    passed, used = [], []
+    with tempfile.TemporaryDirectory() as caches:
+        environment = status_cost.environment(caches, collector.target)
+        for number in range(settings.rounds + 1):
+            sample = asyncio.run(status_cost.once(("status",), environment))
+            if number:
+                passed.append(sample.passed_ms)
+                used.append(sample.used_ms)
+    what, again = f"poolwarden status, {count} pools of {HOSTS} hosts", reproduce(NAME, settings.rounds)
+    return [
+        Figure(NAME, what, "ms", tuple(passed), STATUS_BUDGET_MS, ("whole process; the engine rests", again)),
+        Figure(NAME, "... of it on a processor, without the collector's part", "ms", tuple(used), None, (again,)),
+    ]
+
+
+def _calls(collector: Served) -> dict[str, Callable[[], object]]:
+    """What an operator, or a program of his, may ask for."""
+    options = [("grpc.default_authority", "localhost"), ("grpc.max_receive_message_length", 1 << 28)]
+    stub = rpc.OperatorStub(grpc.insecure_channel(collector.target, options=options))
+    pool = uuid_of(7)
+
+    def refused(request: pb.LateRequest) -> None:
+        with contextlib.suppress(grpc.RpcError):
+            stub.Late(request, timeout=LIMIT_S)
+
+    return {
+        "the overview": lambda: stub.Status(pb.StatusRequest(overview=True, limit=10), timeout=LIMIT_S),
+        "a line of each pool": lambda: stub.Status(pb.StatusRequest(overview=True), timeout=LIMIT_S),
+        "a page of 100 pools": lambda: stub.Status(pb.StatusRequest(limit=100), timeout=LIMIT_S),
+        "all pools whole, as an older command asks": lambda: stub.Status(pb.StatusRequest(), timeout=LIMIT_S),
+        "one pool": lambda: stub.Status(pb.StatusRequest(pool=pool), timeout=LIMIT_S),
+        "readiness of all": lambda: stub.Readiness(pb.ReadinessRequest(), timeout=LIMIT_S),
+        "explain": lambda: stub.Explain(pb.ExplainRequest(pool=pool), timeout=LIMIT_S),
+        "10,000 entries of history": lambda: stub.History(pb.HistoryRequest(limit=10_000), timeout=LIMIT_S),
+        "all alerts": lambda: stub.Alerts(pb.AlertsRequest(limit=10_000), timeout=LIMIT_S),
+        "a host that is not there": lambda: refused(pb.LateRequest(host="hots-1")),
+        "a name that each pool has": lambda: refused(pb.LateRequest(host="host-1")),
+        "doctor": lambda: stub.Doctor(pb.DoctorRequest(), timeout=LIMIT_S),
+    }
+
+
+def _held(collector: Served, what: str, call: Callable[[], object], settings: Settings) -> Figure:
+    felt = [collector.felt(call) for _ in range(min(settings.rounds, 5))]
+    took, late = max(each.took for each in felt), max(each.late for each in felt)
+    notes = (
+        f"the call took {took:.0f} ms at most, the loop was {late:.0f} ms late at most",
+        reproduce(NAME, settings.rounds),
+    )
+    said = f"the loop's own work in a row: {what}"
+    return Figure(NAME, said, "ms", tuple(each.busy for each in felt), HELD_BUDGET_MS, notes)
+
+
 # ------------------------------------------------------------------------------------------------ the process
 
 
 async def _serve(folder: Path, count: int, hosts: int, blanks: bool) -> None:
     named = (lambda n: f"pool {n:04d}") if blanks else called
-    async with served(folder, pools(count, hosts, named), METRICS) as parts:
+    async with served(folder, pools(count, hosts, named)) as parts:
         for each in parts.service.roster.pools:
             entries = [Entry(Kind.VERDICT, f"Healthy: entry {n}", {"verdict": "Healthy"}) for n in range(ENTRIES)]
             parts.journal.commit(each, entries, [AlertRaised(f"{each}/x", "warning", "bench", "a\nb\nc\nd", {})], each)
-        assert parts.metrics is not None
-        parts.metrics.start()
-        await asyncio.to_thread(parts.metrics.listening.wait)
-        print(parts.metrics.port, flush=True)
+        garbage.seldom()  # as in a collector's process
+        print("ready", flush=True)
         await _driven()
 
 

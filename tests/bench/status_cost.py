@@ -40,10 +40,10 @@ async def run(settings: Settings) -> list[Figure]:
     figures: list[Figure] = []
     async with stage(HOSTS, settings.refused) as made:
         with tempfile.TemporaryDirectory() as caches:
-            environment = _environment(caches, made.world.operator_target)
+            environ = environment(caches, made.world.operator_target)
             for words in COMMANDS:
-                await _once(words, environment)
-                samples = [await _once(words, environment) for _ in range(settings.rounds)]
+                await once(words, environ)
+                samples = [await once(words, environ) for _ in range(settings.rounds)]
                 figures += _figures(words, samples, settings.rounds)
     return figures
 
@@ -57,7 +57,7 @@ def _figures(words: tuple[str, ...], samples: list[Sample], rounds: int) -> list
     ]
 
 
-def _environment(caches: str, target: str) -> dict[str, str]:
+def environment(caches: str, target: str) -> dict[str, str]:
     environment = base_environment(code_path("poolwarden_collector", "poolwarden", "poolwarden_lab"))
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     return {**environment, "PYTHONPYCACHEPREFIX": caches, "POOLWARDEN_COLLECTOR": target}
@@ -71,7 +71,7 @@ def _program() -> list[str]:
     )
 
 
-async def _once(words: tuple[str, ...], environment: dict[str, str]) -> Sample:
+async def once(words: tuple[str, ...], environment: dict[str, str]) -> Sample:
     """Raises RuntimeError if it did not answer as it must."""
     pipe, none = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
     used, began = _children_s(), time.perf_counter()

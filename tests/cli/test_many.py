@@ -7,7 +7,12 @@ from collections.abc import Callable
 import pytest
 
 from poolwarden.v1 import operator_pb2 as api
+from poolwarden_collector.cli.collector import Collector
+from poolwarden_collector.cli.layout import as_text
 from poolwarden_collector.cli.many import overviewed
+from poolwarden_collector.cli.pages.watch import changes
+from poolwarden_collector.cli.settings import Settings
+from poolwarden_collector.cli.watch import BUSY_SHOWN, Watch
 
 from .conftest import Said
 from .fake_collector import HOSTS, FakeCollector, a_host, healthy_status
@@ -62,6 +67,40 @@ def test_status_of_very_many_is_one_screen(fake: FakeCollector, poolwarden: Call
     text = " ".join(lines)
     assert "without a line here: 23 not well (--limit 33), 367 healthy (--limit 0)" in text
     assert "poolwarden status pool-0000 shows one pool" in text
+
+
+def test_one_pool_together(fake: FakeCollector, poolwarden: Call, pages: bool) -> None:
+    many(fake, 1, pages=pages)
+    lines = poolwarden("status", "--overview").out.splitlines()
+    assert lines[0] == "1 pool: 1 healthy" and "without a line here: 1 healthy (--limit 0)" in lines
+
+
+def test_long_names_stay_within_the_width(fake: FakeCollector, poolwarden: Call, pages: bool) -> None:
+    many(fake, 40, lost=3, pages=pages)
+    for number, each in enumerate([*fake.status.pools[:3], *fake.status.overview.lines[:3]]):
+        each.name = f"the pool of a customer with a very long name number {number % 3}, {'x' * 60}"
+    lines = poolwarden("status").out.splitlines()
+    assert max(map(len, lines)) <= 80 and sum("2/3" in line for line in lines) == 3
+
+
+def test_a_full_inbox_has_a_line(fake: FakeCollector, poolwarden: Call) -> None:
+    fake.status.inbox_age_ms, fake.status.inbox_events = 999, 12
+    assert "inbox:" not in poolwarden("status").out
+    assert "inbox: 12 events wait for the engine, the oldest for 1.0 s" in poolwarden("status", "--all").out
+    fake.status.inbox_age_ms = 3_200
+    assert "inbox: 12 events wait for the engine, the oldest for 3.2 s" in poolwarden("status").out
+
+
+def test_watch_of_very_many_shows_the_worst_and_what_is_under_way(fake: FakeCollector, pages: bool) -> None:
+    many(fake, 200, lost=8, pages=pages)
+    with Collector(Settings()) as collector:
+        seen = Watch(collector, "")
+        text = as_text(seen.page())
+    assert text.startswith("200 pools: 8 critical, 192 healthy")
+    assert len(seen.reply.pools) == BUSY_SHOWN and seen.asked is None
+    told: dict[str, tuple[str, ...]] = {}
+    assert len({line.partition("  ")[0] for line in changes(seen.reply, told)}) == 200
+    assert changes(seen.reply, told) == []
 
 
 def test_as_many_lines_as_are_asked_for(fake: FakeCollector, poolwarden: Call, pages: bool) -> None:

@@ -18,7 +18,7 @@ from poolwarden.v1 import operator_pb2_grpc as rpc
 from poolwarden_collector.core.report import pool_line, status
 from poolwarden_collector.core.state.snapshot import Snapshot
 from poolwarden_collector.shell.main import Parts
-from poolwarden_collector.shell.operators import turns
+from poolwarden_collector.shell.operators import names, turns
 from poolwarden_collector.shell.operators.turns import MOST_TURNS, Turns
 from poolwarden_collector.shell.operators.wire import LONG, in_bytes
 from poolwarden_collector.shell.store.journal import Journal
@@ -161,6 +161,18 @@ async def test_the_engine_has_its_turn_after_each_slice(tmp_path: Path, monkeypa
         await stub.Readiness(pb.ReadinessRequest())
         assert ran >= COUNT
         spinning.cancel()
+
+
+async def test_a_name_among_thousands_of_hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(names, "_LOOKED_AT", 100)
+    async with operated(tmp_path) as (_, stub):
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stub.Late(pb.LateRequest(host="hots-2"))
+        said = "there is no host 'hots-2', did you mean host-2?; there are 180 hosts in 60 pools: poolwarden hosts POOL"
+        assert refused.value.details() == said
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stub.Late(pb.LateRequest(host="host-2"))
+        assert "is the name of 60 hosts; use one of: pool-0000/host-2" in str(refused.value.details())
 
 
 async def test_turns_come_after_a_slice_and_are_more_while_events_wait() -> None:

@@ -29,7 +29,8 @@ def overview_page(together: "api.Overview", rows: int) -> Page:
 def _sums(together: "api.Overview") -> Page:
     levels = {each.word: each.count for each in together.levels}
     worst = next(iter(levels), "good")
-    page: Page = [Line(_counts(together.levels), LEVEL_TONES.get(worst, ""), label=f"{together.pools} pools: ")]
+    count = f"{together.pools} pool{'s' if together.pools != 1 else ''}: "
+    page: Page = [Line(_counts(together.levels), LEVEL_TONES.get(worst, ""), label=count)]
     if together.waiting:
         text = f"{together.waiting}; nothing goes on there before somebody answers or acts"
         page.append(Line(text, "bad", indent=2, label="waiting for a person: "))

@@ -75,12 +75,17 @@ class Names:
 
     def _instead(self, text: str) -> str:
         """What may have been meant, and what there is; of very many hosts how many."""
+        count = sum(len(pool.record.hosts) for pool in self.pools.values())
+        if count > _LOOKED_AT:
+            alike = {
+                known.name
+                for pool in self.pools.values()
+                for known in pool.record.hosts.values()
+                if abs(len(known.name) - len(text)) <= _LONGER
+            }
+            near = did_you_mean(text, alike)
+            return f"{near}; there are {count} hosts in {len(self.pools)} pools: poolwarden hosts POOL"
         everyone = [(uuid, host) for uuid, pool in self.pools.items() for host in pool.record.hosts]
-        if len(everyone) > _LOOKED_AT:
-            alike = len(text)
-            names = {self.pools[uuid].record.name_of(host) for uuid, host in everyone}
-            near = did_you_mean(text, (name for name in names if abs(len(name) - alike) <= _LONGER))
-            return f"{near}; there are {len(everyone)} hosts in {len(self.pools)} pools: poolwarden hosts POOL"
         names = {self.pools[uuid].record.name_of(host) for uuid, host in everyone}
         places = self._places(everyone)
         return f"{did_you_mean(text, places if '/' in text else names)}; there is: {_list(places)}"
