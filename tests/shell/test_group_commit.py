@@ -6,7 +6,11 @@ The journal's thread is held by a gate, so that what happens "while it is busy" 
 from __future__ import annotations
 
 import asyncio
+import signal
 import sqlite3
+import subprocess
+import sys
+import textwrap
 import threading
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import replace
@@ -359,4 +363,32 @@ def test_steps_together_are_in_order_and_one_that_cannot_be_held_leaves_nothing(
     assert isinstance(second, Unwritable) and "an entry of pool b" in str(second)
     assert [row.pool for row in journal.history()] == [A, C]
     assert [each["pool"] for each in journal.alerts()] == [C]
+    journal.close()
+
+
+def test_a_kill_in_the_middle_leaves_nothing_half(tmp_path: Path) -> None:
+    program = """
+        import os, signal, sys
+        from pathlib import Path
+        from poolwarden_collector.core.model.entries import Entry, Kind
+        from poolwarden_collector.shell.store.journal import Journal
+
+        journal, put, count = Journal(Path(sys.argv[1]), "c"), Journal._put, 0
+
+        def killed(*given):
+            global count
+            count += 1
+            if count == 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return put(*given)
+
+        Journal._put = killed
+        journal.begin_epoch()
+        journal.commit("a", [Entry(Kind.ASKED, "before", {})])
+        journal.commit_together([(pool, [Entry(Kind.ASKED, "half", {})], (), pool, ()) for pool in "abc"])
+        """
+    ran = subprocess.run([sys.executable, "-c", textwrap.dedent(program), str(tmp_path)], check=False)
+    assert ran.returncode == -signal.SIGKILL
+    journal = Journal(tmp_path, "c")
+    assert [(row.pool, row.text) for row in journal.history()] == [("a", "before")]
     journal.close()
