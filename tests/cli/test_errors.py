@@ -237,6 +237,7 @@ def printed_on_a_terminal(*arguments: str, **changes: str) -> str:
     return b"".join(parts).decode()
 
 
+@pytest.mark.slow
 def test_colour_on_a_terminal_only_where_wanted(fake: FakeCollector) -> None:
     assert "\x1b[32mhealthy: host-1 is master\x1b[0m" in printed_on_a_terminal("status")
     assert "\x1b" not in printed_on_a_terminal("status", "--plain")

@@ -11,7 +11,8 @@ from .stage import DOCUMENT, MARK, STORIES, Screens, in_document, parts, render
 ALL = sorted(STORIES.glob("*.txt"))
 
 
-LONG = ("many-pools", "not-ready", "plan-after-a-failover", "ready")  # seconds each
+# Seconds each, or the same page of another pool.
+LONG = ("denied", "disk-full", "many-pools", "not-ready", "plan-after-a-failover", "ready", "vms-down")
 
 
 def marked(path: Path) -> object:

@@ -144,6 +144,7 @@ async def test_a_command_needs_no_actor_besides_the_certificate(tmp_path: Path) 
         assert actors(rig) == ["d.eve@site-2"]
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_a_hosts_certificate_is_refused_by_the_command_line(tmp_path: Path) -> None:
     async with served(tmp_path) as rig:
@@ -223,6 +224,7 @@ async def test_an_operators_certificate_is_no_agents(tmp_path: Path) -> None:
         assert (await agent.refused()).code() is grpc.StatusCode.PERMISSION_DENIED
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_on_the_socket_the_journal_says_who_connected(tmp_path: Path) -> None:
     async with served(tmp_path) as rig:
@@ -236,6 +238,7 @@ async def test_on_the_socket_the_journal_says_who_connected(tmp_path: Path) -> N
         assert f"uid {os.getuid()}, pid " in called["source"] and called["source"].endswith("says it is 'mallory'")
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_renewed_certificates_are_used_without_a_restart(tmp_path: Path) -> None:
     async with served(tmp_path) as rig:

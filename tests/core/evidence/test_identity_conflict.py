@@ -138,6 +138,7 @@ def test_a_link_that_flaps_is_one_alert_and_nothing_else() -> None:
     assert not g.pool.record.open_alerts
 
 
+@pytest.mark.slow
 def test_a_few_cuts_reboots_and_goodbyes_are_no_flapping() -> None:
     g = Guarded()
     flap(g, 2, 4)

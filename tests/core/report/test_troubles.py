@@ -174,6 +174,7 @@ def test_a_host_that_makes_storage_up_fills_no_journal() -> None:
     assert 0 < len([each for each in said if each[0] == "+"]) <= 40
 
 
+@pytest.mark.slow
 def test_much_storage_is_told_in_turn() -> None:
     pool = Troubled()
     made_up(pool, 2, 64)
