@@ -98,6 +98,17 @@ def test_the_loop_wakes_for_a_round_and_for_its_report_and_for_nothing_else(rig,
     assert rig._next_due(port.now) == due + 2000 - LEAD_MS
 
 
+def test_between_the_start_of_probes_and_the_wait_nothing_is_asked(rig, port, monkeypatch):
+    """A question to the kernel lets the probes have the interpreter, and the loop waits until it can wait."""
+    after, asked = [], []
+    gate = type(rig._side.boot)
+    monkeypatch.setattr(gate, "watching", property(lambda _self: asked.append(len(after)) or False))
+    monkeypatch.setattr(rig._probers, "start_due", lambda *_: after.append(1) or port.now + 2000)
+    port.now = rig._next_report - LEAD_MS
+    rig._turn()
+    assert after == [1] and asked == [0]
+
+
 def test_looks_wait_for_the_probes_but_not_for_long(rig, port):
     due = rig._next_report
     rig._probers.busy = True

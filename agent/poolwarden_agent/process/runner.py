@@ -135,9 +135,13 @@ class Runner(object):
                 self._report(now)
             elif not self._stream and due:
                 self._keep(now)
-            self._ask_about_gate(now)
+            watching = self._side.boot.watching
+            self._ask_about_gate(now, watching)
+            longest_s = self._longest_sleep_s(watching)
+            # From here to the wait nothing else is asked of the kernel: it would let those begin who are woken here,
+            # and the loop would wait for them to be able to wait.
             wait_s = max(0.0, (self._next_due(now) - now) / 1000.0)
-            self._wait(min(wait_s, self._longest_sleep_s()))
+            self._wait(min(wait_s, longest_s))
             self._tell_results()
             self._ask_for_renewal()
             self._link.flush()
@@ -156,8 +160,8 @@ class Runner(object):
         if request is not None:
             self._send(self._conversation.renewal_request(request))
 
-    def _ask_about_gate(self, now: int) -> None:
-        if self._stream and now >= self._next_question and self._side.boot.watching:
+    def _ask_about_gate(self, now: int, watching: bool) -> None:
+        if self._stream and now >= self._next_question and watching:
             self._next_question = now + GATE_EVERY_MS
             self._send(self._conversation.gate_question())
 
@@ -201,10 +205,10 @@ class Runner(object):
         """Has all of it ended, and not been told yet?"""
         return self._looked and self._round_for == self._next_report and not self._probers.busy
 
-    def _longest_sleep_s(self) -> float:
+    def _longest_sleep_s(self, watching: bool) -> float:
         """A link side that does not run, or does not read, is looked after more often; so is a gate that asks."""
         settled = self._stream and self._link.socket is not None and not self._link.wants_to_write
-        return LONGEST_IDLE_S if settled and not self._side.boot.watching else LONGEST_SLEEP_S
+        return LONGEST_IDLE_S if settled and not watching else LONGEST_SLEEP_S
 
     def _wait(self, wait_s: float) -> None:
         pipe = self._link.socket
