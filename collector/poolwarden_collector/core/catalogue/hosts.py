@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from poolwarden_collector.core.catalogue.message import Message
 
-_TRIES_AGAIN = "nothing more by itself; it is looked at again in every pass"
-
 DETACHED = Message(
     "member-not-repaired",
     "warning",

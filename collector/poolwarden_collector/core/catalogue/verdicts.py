@@ -6,7 +6,6 @@ from poolwarden_collector.core.catalogue.message import Message
 
 _HEALTHY = "when the pool is Healthy again"
 _UNMANAGED = "the pool cannot be managed (no start, no migration, no XenCenter); {running}"
-_NO_ACTION = "nothing: nothing is decided while that is so"
 
 BY_WORD: dict[str, Message] = {
     "IdentityConflict": Message(

@@ -15,8 +15,6 @@ from poolwarden_collector.core.model.values import HostId, Ms
 from poolwarden_collector.core.state.failover_record import REVERSIBLE, Failover, Path, Step
 from poolwarden_collector.core.state.snapshot import Snapshot
 
-PHASES = ("silent", "decided", "claimed", "proof", "promoted", "closed")  # the marks between which each step lies
-
 
 @dataclass(frozen=True, slots=True)
 class StepStatus:
