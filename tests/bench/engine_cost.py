@@ -11,22 +11,36 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 from figures import Figure, reproduce
 from settings import Settings
-from tests.core.pool import Guarded, Host
+from tests.core.pool import POOL, Guarded, Host
 
 from poolwarden_collector.core.engine import StepResult, step
+from poolwarden_collector.core.evidence.mastership import EVERYONE_UP_TO
 from poolwarden_collector.core.model import events as ev
 from poolwarden_collector.core.model.effects import SendOrder
 from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.host_facts import ProbeOutcome
 from poolwarden_collector.core.model.orders import Order
+from poolwarden_collector.core.model.policy import Policy
+from poolwarden_collector.shell.agents.roster import Roster
+from poolwarden_collector.shell.config.config import Config, Tls
+from poolwarden_collector.shell.loop import engine_loop
+from poolwarden_collector.shell.loop.engine_loop import EngineLoop
+from poolwarden_collector.shell.queue.happening import Happening
 from poolwarden_collector.shell.store.journal import Journal
 
 NAME = "engine"
 SIZES = (3, 16, 64)
 EVENTS_PER_ROUND = 20
+WARM_MS, IDLE_MS = 70_000, 60_000
+# What the policy's own rules ask for with reports each 5 s.
+SLOWER = {"suspect_after": 10_000, "vanished_after": 15_000}
 DECISION_BUDGET_MS = 1_000.0
 DECISION_LIMIT_MS = 40_000
 
@@ -36,7 +50,66 @@ def main(settings: Settings) -> list[Figure]:
     for size in SIZES:
         figures += _steps(size, settings)
         figures += _decisions(size, settings)
+        figures += _idle(size, settings)
     return figures
+
+
+# ------------------------------------------------------------------------------------------------ pools that are idle
+
+
+def _idle(size: int, settings: Settings) -> list[Figure]:
+    """What a pool costs to which nothing happens: the loop's reports, own probes and ticks, as share of a core."""
+    figures = []
+    for every in (5_000, 2_000):
+        for always in (True, False):
+            none = mock.patch.object(engine_loop, "rest_of", return_value=None) if always else nullcontext()
+            with none:
+                shares = tuple(_share(size, every) * 1_000 / size for _ in range(min(settings.rounds, 3)))
+            how = "ticked always" if always else "at rest"
+            name = f"engine for 1,000 idle agents, {size} hosts a pool, reports each {every // 1000} s, {how}"
+            figures.append(Figure(NAME, name, "core", shares, None, (reproduce(NAME, settings.rounds),)))
+    return figures
+
+
+def _share(size: int, every: int) -> float:
+    """Seconds of CPU time for a second of one idle pool. Raises RuntimeError if it is not idle."""
+    pool = Guarded(hosts=size)
+    few = {pool.hosts[0].uuid} if size > EVERYONE_UP_TO else {host.uuid for host in pool.hosts}
+    nowhere = Path("/nonexistent")
+    policy = replace(Policy(), report_interval=every, **SLOWER) if every > 2_000 else Policy()
+    config = Config(nowhere, "bench", "", nowhere, nowhere, Tls(nowhere, nowhere, nowhere), policy=policy)
+    roster = Roster(config, 1, lambda: pool.now)
+    loop = EngineLoop(roster, {}, pool.now, pool.now)
+    roster.pools[POOL] = replace(pool.pool, policy=policy)
+    busy = 0.0
+
+    def take(event: ev.Event) -> None:
+        nonlocal busy
+        began = time.process_time()
+        ready = loop.take(Happening(POOL, event, pool.now), pool.now, pool.now)
+        while ready.write is not None:
+            ready = loop.committed(pool.now, pool.now)
+        busy += time.process_time() - began
+
+    for ms in range(0, WARM_MS + IDLE_MS, 250):
+        if ms == WARM_MS:
+            busy = 0.0
+        for number, host in enumerate(pool.hosts):
+            if (ms + 250 * number) % every == 0:
+                facts = pool.facts(host)
+                probes = tuple(probe for probe in facts.probes if probe.target in few)
+                take(ev.AgentReported(host.uuid, host.stream, replace(facts, probes=probes), pool.now))
+        if ms % policy.probe_interval == 0:
+            take(ev.CollectorProbed(pool.hosts[0].uuid, ProbeOutcome.ANSWERED, pool.now, ""))
+        pool.now += 250
+        began = time.process_time()
+        due = loop.due(pool.now)
+        busy += time.process_time() - began
+        if due:
+            take(ev.Tick())
+    if roster.pools[POOL].live.verdict.word != "Healthy":
+        raise RuntimeError(f"the measured pool is {roster.pools[POOL].live.verdict.word}, not Healthy")
+    return busy / (IDLE_MS / 1000)
 
 
 # ------------------------------------------------------------------------------------------------ ordinary steps

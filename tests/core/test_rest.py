@@ -18,8 +18,18 @@ from poolwarden_collector.core import rest
 from poolwarden_collector.core.decision.permission import BEHIND_MS
 from poolwarden_collector.core.engine import StepResult, step
 from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model.host_facts import (
+    BootGate,
+    Freshness,
+    GateState,
+    HostFacts,
+    Liveness,
+    ProbeOutcome,
+    ToolstackHold,
+)
 from poolwarden_collector.core.model.power import Power
-from poolwarden_collector.core.rest import LONGEST_MS, Flips, Late, Moving, Rest, Restless, rest_of
+from poolwarden_collector.core.model.values import ProcessId
+from poolwarden_collector.core.rest import Late, Noted, Number, Rest, Restless, rest_of, taken_in
 
 from .pool import Guarded
 
@@ -27,20 +37,32 @@ COMPARISONS = (operator.lt, operator.le, operator.gt, operator.ge, operator.eq, 
 FAR = 60
 
 
-# ------------------------------------------------------------------------------------------------ the clock
+def _clock(now: int = 100, late: int = 0) -> tuple[Any, Noted]:
+    noted = Noted(now, late)
+    return Number(now, 1, noted), noted
 
 
-def _drawn(chance: random.Random) -> Callable[[Any], Any]:
-    """A value made from the clock, as the core makes them: ages, what is left, the later of two, a sum."""
-    a, b, kind = chance.randrange(-20, 40), chance.randrange(-20, 40), chance.randrange(7)
+def _flips_at(noted: Noted) -> int:
+    return Rest(noted).until
+
+
+# ------------------------------------------------------------------------------------------------ numbers
+
+
+def _drawn(chance: random.Random) -> Callable[[Any, Any], Any]:
+    """A value made from the clock and a told instant, as the core makes them: ages, what is left, the later of two."""
+    a, b, kind = chance.randrange(-20, 40), chance.randrange(-20, 40), chance.randrange(10)
     return (
-        lambda now: now - a,
-        lambda now: a - now,
-        lambda now: now + a,
-        lambda now: max(0, now - a),
-        lambda now: min(now, a) - b,
-        lambda now: max(now - a, a - b),
-        lambda now: -(now - a) + b,
+        lambda now, told: now - a,
+        lambda now, told: a - now,
+        lambda now, told: now + a,
+        lambda now, told: max(0, now - a),
+        lambda now, told: min(now, a) - b,
+        lambda now, told: max(now - a, a - b),
+        lambda now, told: -(now - a) + b,
+        lambda now, told: now - told,
+        lambda now, told: min(now - told, now - a),
+        lambda now, told: told + a - now,
     )[kind]
 
 
@@ -48,26 +70,73 @@ def _drawn(chance: random.Random) -> Callable[[Any], Any]:
 def test_a_comparison_is_as_between_numbers_and_turns_out_the_same_until_it_is_said_to_flip(seed: int) -> None:
     chance = random.Random(seed)
     for _ in range(50):
-        now, limit = chance.randrange(0, 20), chance.randrange(-20, 40)
+        at, limit, told = chance.randrange(0, 20), chance.randrange(-20, 40), chance.randrange(-20, 40)
         made, compare = _drawn(chance), chance.choice(COMPARISONS)
-        flips = Flips()
-        found = compare(made(Moving(now, 1, flips)), limit)
-        course = [compare(made(now + later), limit) for later in range(FAR)]
-        first = next((later for later, each in enumerate(course) if each is not found), FAR)
+        now, noted = _clock(at)
+        found = compare(made(now, noted.told(told, ("h",))), limit)
+        course = [compare(made(at + later, told), limit) for later in range(FAR)]
+        first = next((at + later for later, each in enumerate(course) if each is not found), at + FAR)
         assert found is course[0]
-        assert 1 <= flips.first <= first or first == FAR, (seed, now, limit, compare)
+        assert at < _flips_at(noted) <= first or first == at + FAR, (seed, at, limit, compare)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_rest_goes_on_with_another_number_only_where_everything_turns_out_as_it_did(seed: int) -> None:
+    """And then until the comparison would flip with that number."""
+    chance = random.Random(seed)
+    for _ in range(50):
+        at, limit, told = chance.randrange(0, 20), chance.randrange(-20, 40), chance.randrange(-20, 40)
+        made, compare = _drawn(chance), chance.choice(COMPARISONS)
+        now, noted = _clock(at)
+        found = compare(made(now, noted.told(told, ("h",))), limit)
+        rest, later, anew = Rest(noted), at + chance.randrange(0, 15), chance.randrange(-20, 40)
+        if not rest.holds(later, 0) or not rest.takes([(("h",), anew)], later, 0):
+            continue
+        course = [compare(made(each, anew), limit) for each in range(later, later + FAR)]
+        first = next((later + n for n, each in enumerate(course) if each is not found), later + FAR)
+        assert later < rest.until and (rest.until <= first or first == later + FAR), (
+            seed,
+            at,
+            later,
+            told,
+            anew,
+            limit,
+        )
+
+
+def test_a_number_that_moves_its_deadline_moves_the_rest() -> None:
+    now, noted = _clock(1_000)
+    assert now - noted.told(900, ("h",)) < 500
+    rest = Rest(noted)
+    assert rest.until == 1_400 and rest.takes([(("h",), 1_100)], 1_100, 0)
+    assert rest.holds(1_399, 0) and rest.holds(1_400, 0) and rest.until == 1_600
+    assert rest.takes([(("h",), 1_050)], 1_200, 0) and not rest.holds(1_550, 0)
+    assert not rest.takes([(("h",), 600)], 1_200, 0) and rest.until == 1_550
+
+
+def test_a_number_in_a_text_or_a_quotient_may_not_change() -> None:
+    for use in (
+        str,
+        "{:.1f}".format,
+        lambda told: 100.0 * told / 7,
+        lambda told: told // 60,
+        lambda told: divmod(told, 7),
+    ):
+        _, noted = _clock()
+        assert use(noted.told(250, ("h",))) == use(250)
+        assert not Rest(noted).takes([(("h",), 251)], 100, 0)
 
 
 def test_two_values_that_go_alike_differ_by_a_number_for_ever() -> None:
-    flips = Flips()
-    now = Moving(100, 1, flips)
-    assert now - (now - 30) == 30 and now > now - 1 and flips.first == LONGEST_MS
+    now, noted = _clock()
+    told = noted.told(7, ("h",))
+    assert now - (now - 30) == 30 and now > now - 1 and told - told == 0 and not noted.bounds
 
 
 def test_what_goes_otherwise_is_not_compared() -> None:
     """An age with what is left of it; the clock with the clock of what has been heard, which may stand still."""
-    now = Moving(100, 1, Flips())
-    heard = now - Late(5, Flips())  # type: ignore[operator]
+    now, noted = _clock(late=5)
+    heard = now - Late(5, noted)
     for made in (lambda: now > 3 - now, lambda: now - heard, lambda: heard < now, lambda: now + now):
         with pytest.raises(Restless):
             made()
@@ -79,34 +148,29 @@ _NO_VALUE |= {"__init__", "__init_subclass__", "__new__", "__reduce__", "__reduc
 _NO_VALUE |= {"__subclasshook__"}
 
 
-@pytest.mark.parametrize("kind", [Moving, Late])
+@pytest.mark.parametrize("kind", [Number, Late])
 def test_whatever_a_number_can_do_has_a_rule_or_ends_the_rest(kind: type) -> None:
     """Also what a later Python gives to numbers: what is not there at all raises by itself, as 3 << clock does."""
     inherited = {name for name in dir(int) if name.startswith("__")} - _NO_VALUE
     for name in inherited & set(dir(object)):
         assert name in vars(kind), name
-    value = Moving(1_000, 1, Flips()) if kind is Moving else Late(1_000, Flips())
-    for use in (
-        hash,
-        str,
-        repr,
-        int,
-        float,
-        round,
-        range,
-        lambda x: f"{x / 1000:.1f} s",
-        lambda x: f"{x}",
-        "%d".__mod__,
-    ):
-        with pytest.raises((Restless, TypeError)):
-            use(value)  # type: ignore[operator]
-    for use in (lambda x: x > 1.5, lambda x: x // 60, lambda x: 3 * x, lambda x: x % 7, lambda x: divmod(x, 7), sum):
+    value: Any = _clock(1_000)[0] if kind is Number else Late(1_000, Noted(0, 0))
+    uses: list[Callable[[Any], Any]] = [hash, str, repr, int, float, round, range, abs, "{:.1f}".format, "%d".__mod__]
+    uses += [lambda x: f"{x / 1000:.1f} s", lambda x: f"{x}", lambda x: x > 1.5, lambda x: x // 60, lambda x: 3 * x]
+    uses += [lambda x: x % 7, lambda x: divmod(x, 7), lambda x: x << 1, lambda x: x + 0.5, lambda x: {x: 1}, sum]
+    for use in uses:
         with pytest.raises((Restless, TypeError)):
             use(value)
 
 
+def test_a_told_number_is_no_key_either() -> None:
+    """What a cache keeps under it would be given to steps that are taken."""
+    with pytest.raises(Restless):
+        hash(Noted(0, 0).told(1, ("h",)))
+
+
 def test_nothing_in_the_core_asks_whether_an_instant_is_a_number() -> None:
-    """``Moving`` is none: what asks would go another way than the step that is taken. Those that do never see it."""
+    """``Number`` is none: what asks would go another way than the step that is taken. Those that do never see it."""
     known = {"model/policy.py", "state/decision_input.py", "state/record_text.py", "rest.py", "state/transaction.py"}
     folder = Path(core.__file__).parent
     found = set()
@@ -173,9 +237,9 @@ def test_a_collector_that_is_late_and_catches_up_misses_nothing(late: int) -> No
 
 
 def test_a_rest_holds_between_the_lags_with_which_its_step_compared() -> None:
-    flips = Flips()
-    assert Late(40, flips) <= BEHIND_MS and Late(40, flips) > 30  # type: ignore[operator]
-    found = Rest(1_000, flips.least_late, flips.most_late)
+    now, noted = _clock(0)
+    assert now < 1_000 and Late(40, noted) <= BEHIND_MS and Late(40, noted) > 30
+    found = Rest(noted)
     assert [late for late in (30, 31, BEHIND_MS, BEHIND_MS + 1) if found.holds(999, late)] == [31, BEHIND_MS]
     assert not found.holds(1_000, 31)
 
@@ -190,7 +254,7 @@ def test_each_deadline_of_a_long_rest_is_one_step() -> None:
     """Nobody falls silent here, so other deadlines come: whatever changes does so at the end of a rest."""
     pool = _settled()
     pool.now, changed = 60_000, 0
-    for _ in range(1_000):
+    for _ in range(280):
         pool.now += 250
         if pool.now % 2_000 == 0:
             for host in pool.hosts:
@@ -227,12 +291,84 @@ def test_whatever_happens_then_a_tick_that_would_do_something_is_taken(happens: 
     """Through everything that follows, also where the pool rests in between."""
     pool = _settled()
     happens(pool)
-    for _ in range(240):
+    for _ in range(120):
         pool.now += 250
         found = rest_of(pool.pool, pool.now, pool.site)
         done = step(pool.pool, ev.Tick(), pool.now, pool.site)
         assert found is None or _does_nothing(pool, done)
         pool.feed(ev.Tick())
+
+
+def _reports(pool: Guarded) -> list[ev.Event]:
+    return [ev.AgentReported(host.uuid, host.stream, pool.facts(host)) for host in pool.hosts]
+
+
+def test_reports_that_say_nothing_new_are_taken_in_and_the_rest_goes_on() -> None:
+    """What comes of it is what comes of the whole step, again and again; the deadline goes with what is heard."""
+    pool = _settled()
+    found, began, taken = _rest(pool), pool.now, 0
+    for _ in range(8):
+        pool.now += 2_000
+        if not found.holds(pool.now, 0):  # the devices are looked at, each half minute
+            pool.feed(ev.Tick())
+            found = _rest(pool)
+        for event in _reports(pool):
+            whole = step(pool.pool, event, pool.now, pool.site)
+            after = taken_in(found, pool.pool, event, pool.now, pool.site)  # type: ignore[arg-type]
+            if after is not None:
+                assert after == whole.pool and not (whole.entries or whole.alerts or whole.effects)
+                taken += 1
+            else:
+                pool.feed(event)
+                pool.feed(ev.Tick())
+                found = _rest(pool)
+                continue
+            pool.pool = after
+    assert taken > 16 and found.until > began + 16_000
+
+
+Change = Callable[[HostFacts], HostFacts]
+NEWS: dict[str, Change] = {
+    "address": lambda f: replace(f, address="10.0.0.99"),
+    "xapi": lambda f: replace(f, xapi=replace(f.xapi, liveness=Liveness.SILENT, liveness_since=1)),
+    "process": lambda f: replace(f, xapi=replace(f.xapi, process=ProcessId(7, 7))),
+    "domains": lambda f: replace(f, domains=("vm",)),
+    "generation": lambda f: replace(f, database=replace(f.database, generation=f.database.generation + 1)),
+    "role": lambda f: replace(f, role=replace(f.role, serves_as_master=False)),
+    "gate": lambda f: replace(f, boot_gate=BootGate(GateState.ASKING)),
+    "hold": lambda f: replace(f, hold=ToolstackHold(3)),
+    "a probe less": lambda f: replace(f, probes=f.probes[1:]),
+    "a probe unanswered": lambda f: replace(
+        f, probes=tuple(replace(p, outcome=ProbeOutcome.NO_ANSWER) for p in f.probes)
+    ),
+    "old probes": lambda f: replace(f, probes=tuple(replace(p, probed_at=p.probed_at - 30_000) for p in f.probes)),
+    "old facts": lambda f: replace(f, observed=replace(f.observed, xapi=1_000, pool_view=1_000)),
+    "never observed": lambda f: replace(f, observed=Freshness()),
+}
+
+
+@pytest.mark.parametrize("what", NEWS)
+def test_a_report_with_news_is_a_whole_step(what: str) -> None:
+    """Or its whole step would do nothing either, as where a member serves as little as before."""
+    for number in (0, 1):
+        pool = _settled()
+        host, found = pool.hosts[number], _rest(pool)
+        event = ev.AgentReported(host.uuid, host.stream, NEWS[what](pool.facts(host)))
+        after, whole = (
+            taken_in(found, pool.pool, event, pool.now, pool.site),
+            step(pool.pool, event, pool.now, pool.site),
+        )
+        assert after is None or (after == whole.pool and not (whole.entries or whole.alerts or whole.effects))
+        assert after is None or (what, number) in (("old probes", 0), ("role", 1))
+
+
+def test_a_report_of_another_stream_or_host_is_a_whole_step() -> None:
+    pool = _settled()
+    found, host = _rest(pool), pool.hosts[1]
+    for who, stream in ((host.uuid, host.stream + 1), ("elsewhere", 1)):
+        event = ev.AgentReported(who, stream, pool.facts(host))
+        after = taken_in(found, pool.pool, event, pool.now, pool.site)
+        assert after is None or after == step(pool.pool, event, pool.now, pool.site).pool
 
 
 def test_a_pool_that_is_not_healthy_never_rests() -> None:

@@ -20,7 +20,7 @@ from poolwarden_collector.core.model.hello import Hello
 from poolwarden_collector.core.model.host_facts import HostFacts
 from poolwarden_collector.core.model.policy import Policy
 from poolwarden_collector.core.model.power import FenceDevice
-from poolwarden_collector.core.rest import Rest
+from poolwarden_collector.core.rest import Noted, Number, Rest
 from poolwarden_collector.core.state.live import Pool, Site
 from poolwarden_collector.core.state.pool_record import PoolRecord, fold
 from poolwarden_collector.shell.agents.roster import Roster
@@ -340,7 +340,10 @@ def resting(played: Played, monkeypatch: pytest.MonkeyPatch, *pools: str) -> lis
         return engine.StepResult(pool)
 
     def rest_of(pool: Pool, now: int, site: Site) -> Rest | None:
-        return Rest(now + RESTS_MS, 0, BEHIND_MS) if pool.record.pool in pools else None
+        noted = Noted(now, 0)
+        noted.compared_late(True, BEHIND_MS)
+        assert Number(now, 1, noted) < now + RESTS_MS
+        return Rest(noted) if pool.record.pool in pools else None
 
     played.steps(step)
     monkeypatch.setattr("poolwarden_collector.shell.loop.engine_loop.rest_of", rest_of)

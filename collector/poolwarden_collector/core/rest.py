@@ -1,54 +1,132 @@
-"""Until when a pool needs no tick: its step is taken on a clock that notes when a comparison would turn out otherwise.
+"""Until when a pool needs no step: one is taken on numbers that note when a comparison would turn out otherwise.
 
 Theory: a step is a function of the pool, the event, the instant and the site. Where a tick's step gives back nothing
-and leaves the pool as it was, a later tick can do otherwise only if a comparison with the clock turns out otherwise.
-Nobody keeps a list of deadlines, which would lack one: ``Moving`` is the instant that such a step reads, and each value
-that is made from it is ``Moving``, too. A comparison gives what it gives for plain numbers, and notes when it flips.
+and leaves the pool as it was, a later one can do otherwise only if a comparison turns out otherwise: with the clock, or
+with a number that an agent has told anew. Nobody keeps a list of deadlines, which would lack one: ``Number`` is what
+such a step reads as its instant and as the numbers of the agents' facts, and each value that is made from one is a
+``Number``, too. A comparison gives what it gives for plain numbers, and is noted: a ``Rest`` is the list of them.
 
 Rules
 -----
-* The pool, the event and the site must be the same: who keeps a ``Rest`` drops it when one of them is another.
-  How late the collector is (``Site.behind_ms``) is the one exception: it only moves ``asof``, forward alone.
-* What ``Moving`` has no rule for (a text with an age in it, a quotient, a float, a key of a dict) raises ``Restless``:
-  the pool does not rest. So a new line in the core may cost ticks, and never loses a deadline.
-* Nothing of such a step is kept but its end: no ``Moving`` is ever stored.
+* The pool, but for the numbers in its agents' facts, and the site must be the same: who keeps a ``Rest`` drops it when
+  one of them is another. How late the collector is (``Site.behind_ms``) only moves ``asof``, forward alone.
+* A report at rest is taken in by ``intake`` as any other. It is only that (``taken_in``) where this changes numbers of
+  that agent's facts and nothing else, and every comparison of the rest turns out with them as it did.
+* What ``Number`` has no rule for (a text with an age in it, a quotient of an age, a key of a dict) raises ``Restless``:
+  the pool does not rest. With what was only told all is allowed, and that number may not change then. So a new line in
+  the core may cost steps, and never loses a deadline.
+* Nothing of such a step is kept but its comparisons: no ``Number`` is ever stored.
 """
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any, NoReturn, cast
 
+from poolwarden_collector.core import intake
+from poolwarden_collector.core.decision import database_age
 from poolwarden_collector.core.engine import StepResult, step
 from poolwarden_collector.core.evidence.verdict import Verdict
-from poolwarden_collector.core.model.events import Tick
+from poolwarden_collector.core.model import host_facts as of
+from poolwarden_collector.core.model.events import AgentReported, CollectorProbed, Tick
 from poolwarden_collector.core.model.values import Ms
-from poolwarden_collector.core.state.live import Pool, PoolLive, Site
+from poolwarden_collector.core.state.live import AgentState, Pool, PoolLive, Site
+from poolwarden_collector.core.state.live_slices import CollectorProbe, CollectorProbes, DatabaseAge
+from poolwarden_collector.core.state.transaction import Transaction
 
-LONGEST_MS: Ms = 600_000
+_NEVER: Ms = 1 << 62
 
 _LIVE = tuple(item.name for item in fields(PoolLive))
+
+# The numbers that an idle agent tells anew again and again, and where they are; anything else that changes is news.
+_TOLD: dict[type, tuple[str, ...]] = {
+    AgentState: ("last_heard",),
+    of.HostFacts: ("memory_available",),
+    of.Freshness: ("host", "xapi", "probes", "pool_view"),
+    of.XapiFacts: ("liveness_since", "socket_since"),
+    of.DatabaseFacts: ("changed_at",),
+    of.Probe: ("probed_at", "answered_at"),
+    of.Disk: ("free_bytes", "free_inodes"),
+    of.HostEnvironment: ("swap_free", "clock_offset_ms"),
+    CollectorProbes: (),
+    CollectorProbe: ("at", "answered_at"),
+}
+_NAMES = {kind: tuple(item.name for item in fields(kind)) for kind in _TOLD}
+_INTO = {
+    AgentState: ("facts",),
+    of.HostFacts: ("observed", "xapi", "database", "disks", "probes", "around"),
+    CollectorProbes: ("newest",),
+}
+
+Place = tuple[str | int, ...]  # host, _OWN or _AGE, then attributes and positions
+_OWN, _AGE = "own probe", "generation"
+# What of the live state changes where an event is only taken in.
+_TAKEN_IN = ("agents", "own_probe", "database_age")
 
 
 class Restless(Exception):
     """This step depends on the clock in a way that no deadline describes."""
 
 
-class Flips:
-    """The earliest flip of all comparisons so far, ms from the step's instant on, and between which lags it holds."""
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A comparison that was made: is ``slope * clock + sum of told numbers + constant`` below zero?
 
-    __slots__ = ("first", "least_late", "most_late")
+    ``told``: numbers by their place in ``Noted.numbers``, negative where it is subtracted. ``heard``: the clock is
+    ``asof``, which is behind ``now`` or equal to it.
+    """
 
-    def __init__(self) -> None:
-        self.first: Ms = LONGEST_MS
+    slope: int
+    heard: bool
+    told: tuple[int, ...]
+    constant: int
+    below: bool
+
+    def _steady(self, numbers: list[int]) -> int:
+        return self.constant + sum(numbers[at] if at > 0 else -numbers[-at] for at in self.told)
+
+    def flips_at(self, numbers: list[int]) -> Ms:
+        """From which instant of its clock on it turns out otherwise."""
+        if self.below and self.slope == 1:
+            return -self._steady(numbers)
+        if not self.below and self.slope == -1:
+            return self._steady(numbers) + 1
+        return _NEVER
+
+    def holds(self, numbers: list[int], clock: Ms) -> bool:
+        return (self.slope * clock + self._steady(numbers) < 0) is self.below
+
+
+class Noted:
+    """All comparisons of one step, the told numbers that it read, and between which lags it holds."""
+
+    def __init__(self, now: Ms, late: Ms) -> None:
+        self._now, self._asof = now, now - late
+        self.numbers: list[int] = [0]
+        self.places: dict[Place, int] = {}
+        self.bounds: dict[Bound, None] = {}
+        self.pinned: set[int] = set()  # told numbers that may not change
         self.least_late: Ms = 0
-        self.most_late: Ms = LONGEST_MS
+        self.most_late: Ms = _NEVER
 
-    def note(self, after: Ms) -> None:
-        if after < self.first:
-            self.first = after
+    def told(self, value: int, place: Place) -> Number:
+        """A number that an agent has told."""
+        self.numbers.append(value)
+        at = self.places[place] = len(self.numbers) - 1
+        return Number(value, 0, self, told=(at,))
 
-    def note_late(self, within: bool, limit: Ms) -> None:
+    def below(self, apart: Number, limit: int) -> bool:
+        """Is a difference below this limit? It is noted."""
+        clock = self._asof if apart.heard else self._now
+        told = sum(self.numbers[at] if at > 0 else -self.numbers[-at] for at in apart.told)
+        found = apart.value < limit
+        constant = apart.value - apart.slope * clock - told - limit
+        self.bounds[Bound(apart.slope, apart.heard, apart.told, constant, found)] = None
+        return found
+
+    def compared_late(self, within: bool, limit: Ms) -> None:
         """It was compared with how late the collector is, which is ``within`` this limit or beyond it."""
         if within:
             self.most_late = min(self.most_late, limit)
@@ -60,104 +138,142 @@ def _restless(*_: Any) -> NoReturn:
     raise Restless
 
 
-class Moving:
-    """A number that goes with the clock: ``slope`` 1, an instant or an age; -1, what is left until an instant.
+def _of_plain(use: Callable[..., Any]) -> Callable[..., Any]:
+    """What is done with plain numbers, where none of them goes with the clock."""
 
+    def used(*given: Any) -> Any:
+        return use(*(each.plain() if isinstance(each, Number) else each for each in given))
+
+    return used
+
+
+def _reversed(use: Callable[..., Any]) -> Callable[..., Any]:
+    return _of_plain(lambda self, other: use(other, self))
+
+
+class Number:
+    """The clock, a number that an agent has told, or a sum of such.
+
+    ``slope``: how it goes with the clock: 1 an instant or an age, -1 what is left until an instant, 0 what was told.
     ``heard``: with the clock of what has been heard (``asof``), which may stand still and catch up.
     """
 
-    __slots__ = ("flips", "heard", "slope", "value")
+    __slots__ = ("heard", "noted", "slope", "told", "value")
 
-    def __init__(self, value: int, slope: int, flips: Flips, heard: bool = False) -> None:
-        self.value, self.slope, self.flips, self.heard = value, slope, flips, heard
+    def __init__(self, value: int, slope: int, noted: Noted, heard: bool = False, told: tuple[int, ...] = ()) -> None:
+        self.value, self.slope, self.noted, self.heard, self.told = value, slope, noted, heard, told
 
-    def _goes_as(self, other: Moving) -> bool:
-        return other.slope == self.slope and other.heard == self.heard
+    def plain(self) -> int:
+        """Its value, which holds as long as nothing of it is told anew."""
+        if self.slope:
+            raise Restless
+        self.noted.pinned.update(abs(at) for at in self.told)
+        return self.value
 
     # -------------------------------------------------------------------------------------------- arithmetic
 
-    def __add__(self, other: object) -> Moving:
+    def __neg__(self) -> Number:
+        return Number(-self.value, -self.slope, self.noted, self.heard, tuple(-at for at in self.told))
+
+    def __add__(self, other: object) -> Any:
         if type(other) is int:
-            return Moving(self.value + other, self.slope, self.flips, self.heard)
+            return Number(self.value + other, self.slope, self.noted, self.heard, self.told)
+        if isinstance(other, Number):
+            return self._plus(other)
+        if type(other) is float:
+            return self.plain() + other
         raise Restless
 
     __radd__ = __add__
 
+    def _plus(self, other: Number) -> Any:
+        slope, told = self.slope + other.slope, list(self.told)
+        if (self.slope and other.slope and self.heard != other.heard) or abs(slope) > 1:
+            raise Restless
+        for at in other.told:
+            if -at in told:
+                told.remove(-at)
+            else:
+                told.append(at)
+        value = self.value + other.value
+        if not slope and not told:
+            return value
+        return Number(value, slope, self.noted, self.heard if self.slope else other.heard, tuple(sorted(told)))
+
     def __sub__(self, other: object) -> Any:
-        if type(other) is int:
-            return Moving(self.value - other, self.slope, self.flips, self.heard)
-        if isinstance(other, Moving) and self._goes_as(other):
-            return self.value - other.value
         if isinstance(other, Late):
-            return Moving(self.value - other.ms, self.slope, self.flips, True)
+            if self.slope != 1 or self.heard or self.told:
+                raise Restless
+            return Number(self.value - other.ms, 1, self.noted, True)
+        if isinstance(other, int | float | Number):
+            return self + (-other)
         raise Restless
 
-    def __rsub__(self, other: object) -> Moving:
-        if type(other) is int:
-            return Moving(other - self.value, -self.slope, self.flips, self.heard)
-        raise Restless
-
-    def __neg__(self) -> Moving:
-        return Moving(-self.value, -self.slope, self.flips, self.heard)
+    def __rsub__(self, other: object) -> Any:
+        return -self + other
 
     # -------------------------------------------------------------------------------------------- comparisons
 
-    def _until(self, other: object) -> int:
-        """How far it is from the other one on its way; negative: beyond it. Between two that go alike: no way."""
-        if type(other) is int:
-            return (other - self.value) * self.slope
-        raise Restless
-
-    def _reaches(self, other: object) -> int:
-        """The sign of (self - other); noted when it is equal, if it will be."""
-        if isinstance(other, Moving) and self._goes_as(other):
-            return self.value - other.value
-        left = self._until(other)
-        if left > 0:
-            self.flips.note(left)
-        elif left == 0:
-            self.flips.note(1)
-        return -left * self.slope
+    def _below(self, other: object, by: int) -> bool:
+        """Is (self - other) below this? As numbers are whole ones, all comparisons are made of that."""
+        if isinstance(other, float):
+            raise Restless
+        apart = self - other
+        return self.noted.below(apart, by) if isinstance(apart, Number) else bool(apart < by)
 
     def __lt__(self, other: object) -> bool:
-        return self._reaches(other) < 0
+        return self._below(other, 0)
 
     def __le__(self, other: object) -> bool:
-        return self._reaches(other) <= 0
+        return self._below(other, 1)
 
     def __gt__(self, other: object) -> bool:
-        return self._reaches(other) > 0
+        return not self <= other
 
     def __ge__(self, other: object) -> bool:
-        return self._reaches(other) >= 0
+        return not self < other
 
     def __eq__(self, other: object) -> bool:
-        return other is not None and self._reaches(other) == 0
+        if not isinstance(other, int | float | Number):
+            return False
+        less, equal = self < other, self <= other  # both are noted: it may become another one on either side
+        return equal and not less
 
     def __ne__(self, other: object) -> bool:
         return not self == other
 
     def __bool__(self) -> bool:
-        return self._reaches(0) != 0
+        return self != 0
 
-    __hash__ = _restless
-    __repr__ = __str__ = __format__ = __int__ = __index__ = __float__ = __round__ = __abs__ = _restless
-    __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = _restless
-    __mod__ = __rmod__ = __divmod__ = __rdivmod__ = __pow__ = __rpow__ = _restless
+    # -------------------------------------------------------------------------------------------- everything else
+
+    __hash__ = _restless  # safety: what is a key of a cache would be given to steps that are taken
+    __mul__, __rmul__ = _of_plain(operator.mul), _reversed(operator.mul)
+    __truediv__, __rtruediv__ = _of_plain(operator.truediv), _reversed(operator.truediv)
+    __floordiv__, __rfloordiv__ = _of_plain(operator.floordiv), _reversed(operator.floordiv)
+    __mod__, __rmod__ = _of_plain(operator.mod), _reversed(operator.mod)
+    __divmod__, __rdivmod__ = _of_plain(divmod), _reversed(divmod)
+    __abs__, __int__, __float__, __round__ = _of_plain(abs), _of_plain(int), _of_plain(float), _of_plain(round)
+    __index__, __str__, __repr__, __format__ = (
+        _of_plain(operator.index),
+        _of_plain(str),
+        _of_plain(repr),
+        _of_plain(format),
+    )
 
 
 class Late:
     """How late the collector is, which varies from tick to tick: noted is between which values nothing differs."""
 
-    __slots__ = ("flips", "ms")
+    __slots__ = ("ms", "noted")
 
-    def __init__(self, ms: Ms, flips: Flips) -> None:
-        self.ms, self.flips = ms, flips
+    def __init__(self, ms: Ms, noted: Noted) -> None:
+        self.ms, self.noted = ms, noted
 
     def __le__(self, other: object) -> bool:
         if type(other) is not int:
             raise Restless
-        self.flips.note_late(self.ms <= other, other)
+        self.noted.compared_late(self.ms <= other, other)
         return self.ms <= other
 
     def __gt__(self, other: object) -> bool:
@@ -168,32 +284,156 @@ class Late:
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __floordiv__ = __mod__ = _restless
 
 
-@dataclass(frozen=True, slots=True)
 class Rest:
-    """No tick does anything before ``until``, with the same pool and site, while the collector is as late as this."""
+    """No step does anything before ``until``, with the same pool and site, while the collector is as late as this."""
 
-    until: Ms
-    least_late: Ms
-    most_late: Ms
+    def __init__(self, noted: Noted) -> None:
+        self._numbers, self._pinned = noted.numbers, noted.pinned
+        self._bounds = tuple(noted.bounds)
+        self._of: dict[int, list[Bound]] = {}
+        for bound in self._bounds:
+            for at in bound.told:
+                self._of.setdefault(abs(at), []).append(bound)
+        # What was told and compared with nothing may be anything.
+        used = self._of.keys() | self._pinned
+        self._places = {place: at for place, at in noted.places.items() if at in used}
+        self._least_late, self._most_late = noted.least_late, noted.most_late
+        self.until = self._first()
+
+    def _first(self) -> Ms:
+        return min((bound.flips_at(self._numbers) for bound in self._bounds), default=_NEVER)
 
     def holds(self, now: Ms, late: Ms) -> bool:
-        return now < self.until and self.least_late <= late <= self.most_late
+        if now >= self.until:
+            self.until = self._first()  # what was told since has moved its deadlines
+        return now < self.until and self._least_late <= late <= self._most_late
+
+    def takes(self, told: list[tuple[Place, int]], now: Ms, late: Ms) -> bool:
+        """These numbers are others now: is everything as it was with them? Then the rest goes on with them."""
+        changes = [(self._places[place], value) for place, value in told if place in self._places]
+        if any(at in self._pinned for at, _ in changes):
+            return False
+        before, numbers = [(at, self._numbers[at]) for at, _ in changes], self._numbers
+        for at, value in changes:
+            numbers[at] = value
+        concerned = dict.fromkeys(bound for at, _ in changes for bound in self._of.get(at, ()))
+        if all(b.holds(numbers, now) and (not b.heard or b.holds(numbers, now - late)) for b in concerned):
+            self.until = min([self.until, *(bound.flips_at(numbers) for bound in concerned)])
+            return True
+        for at, value in before:
+            numbers[at] = value
+        return False
 
 
 def rest_of(pool: Pool, now: Ms, site: Site) -> Rest | None:
     """The rest of this pool from ``now`` on; None: a tick may do something, it is to be taken."""
     if not _looks_restful(pool):
         return None
-    flips = Flips()
-    seen = replace(site, behind_ms=cast(Ms, Late(site.behind_ms, flips)))
+    noted = Noted(now, site.behind_ms)
+    agents = {host: _seen(agent, (host,), noted) for host, agent in pool.live.agents.items()}
+    own_probe, age = _seen(pool.live.own_probe, (_OWN,), noted), _seen_age(pool.live.database_age, noted)
+    seen = replace(pool, live=replace(pool.live, agents=agents, own_probe=own_probe, database_age=age))
+    late = cast(Ms, Late(site.behind_ms, noted))
     try:
-        done = step(pool, Tick(), cast(Ms, Moving(now, 1, flips)), seen)
-        if not _did_nothing(pool, done):
+        done = step(seen, Tick(), cast(Ms, Number(now, 1, noted)), replace(site, behind_ms=late))
+        if not _did_nothing(seen, done):
             return None
     except Exception:  # Restless, or an invariant that broke: the tick that is taken then tells it
         return None
-    # What is judged as of an earlier instant may have caught up by then.
-    return Rest(now + flips.first - site.behind_ms, flips.least_late, flips.most_late)
+    return Rest(noted)
+
+
+def taken_in(rest: Rest, pool: Pool, event: AgentReported | CollectorProbed, now: Ms, site: Site) -> Pool | None:
+    """The pool after this event, where the event's whole step would do no more than take it in; None: it may.
+
+    ``rest`` holds at this instant; it is the rest of the pool that is given back.
+    """
+    tx = Transaction(pool, now, site)
+    intake.take_in(tx, event)
+    database_age.note_generation(tx)
+    done = StepResult(tx.pool, tuple(tx.entries), tuple(tx.alerts), tuple(tx.effects))
+    before, after = pool.live, tx.pool.live
+    if not _did_nothing(pool, done, _TAKEN_IN) or before.agents.keys() != after.agents.keys():
+        return None
+    told: list[tuple[Place, int]] = []
+    same = (
+        _alike(before.own_probe, after.own_probe, (_OWN,), told)
+        and all(_alike(agent, after.agents[host], (host,), told) for host, agent in before.agents.items())
+        and _alike_ages(before.database_age, after.database_age, told)
+    )
+    return tx.pool if same and rest.takes(told, now, site.behind_ms) else None
+
+
+# ------------------------------------------------------------------------------------------------ facts and numbers
+
+
+def _seen(value: Any, place: Place, noted: Noted) -> Any:
+    """The same facts with numbers that note what they are compared with."""
+    kind = type(value)
+    changes: dict[str, Any] = {}
+    for name in _TOLD[kind]:
+        part = getattr(value, name)
+        if type(part) is int:
+            changes[name] = noted.told(part, (*place, name))
+    for name in _INTO.get(kind, ()):
+        part = getattr(value, name)
+        if type(part) in _TOLD:
+            changes[name] = _seen(part, (*place, name), noted)
+        elif _several(part):
+            changes[name] = tuple(_seen(each, (*place, name, at), noted) for at, each in enumerate(part))
+    return replace(value, **changes) if changes else value
+
+
+def _seen_age(age: DatabaseAge, noted: Noted) -> DatabaseAge:
+    """The same with the instant at which the master's generation was seen last."""
+    host, seen = age.generations
+    if not seen:
+        return age
+    generation, at = seen[-1]
+    return replace(age, generations=(host, (*seen[:-1], (generation, cast(Ms, noted.told(at, (_AGE,)))))))
+
+
+def _alike_ages(was: DatabaseAge, is_now: DatabaseAge, told: list[tuple[Place, int]]) -> bool:
+    (host, before), (master, after) = was.generations, is_now.generations
+    if was is is_now or not before or not after or before[-1] == after[-1]:
+        return was == is_now
+    told.append(((_AGE,), after[-1][1]))
+    same = host == master and before[:-1] == after[:-1] and before[-1][0] == after[-1][0]
+    return same and was.answered_until == is_now.answered_until
+
+
+def _several(part: Any) -> bool:
+    return type(part) is tuple and bool(part) and all(type(each) in _TOLD for each in part)
+
+
+def _alike(was: Any, is_now: Any, place: Place, told: list[tuple[Place, int]]) -> bool:
+    """Are these equal but for the numbers of _TOLD? Those that are others go into ``told``."""
+    if is_now is was:
+        return True
+    kind = type(was)
+    if kind is not type(is_now):
+        return False
+    if kind in _TOLD:
+        return all(_part_alike(was, is_now, name, place, told) for name in _NAMES[kind])
+    if _several(was) and _several(is_now) and len(was) == len(is_now):
+        return all(_alike(a, b, (*place, at), told) for at, (a, b) in enumerate(zip(was, is_now, strict=True)))
+    return bool(was == is_now)
+
+
+def _part_alike(was: Any, is_now: Any, name: str, place: Place, told: list[tuple[Place, int]]) -> bool:
+    before, after = getattr(was, name), getattr(is_now, name)
+    if before is after:
+        return True
+    if name in _TOLD[type(was)] and type(before) is int and type(after) is int:
+        if before != after:
+            told.append(((*place, name), after))
+        return True
+    if name in _INTO.get(type(was), ()):
+        return _alike(before, after, (*place, name), told)
+    return bool(before == after)
+
+
+# ------------------------------------------------------------------------------------------------ did it do anything?
 
 
 def _looks_restful(pool: Pool) -> bool:
@@ -203,11 +443,11 @@ def _looks_restful(pool: Pool) -> bool:
     return live.verdict.word == Verdict.HEALTHY.word and not under_way
 
 
-def _did_nothing(before: Pool, done: StepResult) -> bool:
+def _did_nothing(before: Pool, done: StepResult, but: tuple[str, ...] = ()) -> bool:
     after = done.pool
     if done.entries or done.alerts or done.effects or after.record is not before.record:
         return False
-    return after.live is before.live or all(_same(before.live, after.live, name) for name in _LIVE)
+    return after.live is before.live or all(_same(before.live, after.live, name) for name in _LIVE if name not in but)
 
 
 def _same(before: PoolLive, after: PoolLive, name: str) -> bool:

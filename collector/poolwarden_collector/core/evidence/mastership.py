@@ -13,13 +13,15 @@ successor that is only silent may serve: then nobody is adopted.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from poolwarden_collector.core.evidence import announcements, journal_gap
 from poolwarden_collector.core.evidence.contradictions import attached_elsewhere
 from poolwarden_collector.core.evidence.signs import serving, suspected, unsuperseded_masters
 from poolwarden_collector.core.model.effects import ProbeFromCollector, SendSettings
 from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.orders import Target
-from poolwarden_collector.core.model.values import HostId, Role
+from poolwarden_collector.core.model.values import HostId, Ms, Role
 from poolwarden_collector.core.state.drill_record import held_by
 from poolwarden_collector.core.state.live_slices import Mastership
 from poolwarden_collector.core.state.pool_record import OwedWork
@@ -134,13 +136,14 @@ def settings(tx: Transaction) -> None:
     master = suspected(tx)
     everyone = len(tx.record.hosts) <= EVERYONE_UP_TO
     wanted = sorted(tx.record.hosts) if everyone else _few(tx, master)
-    known = [Target(h, address) for h in wanted if (address := tx.record.address_of(h))]
+    known = tuple(Target(h, address) for h in wanted if (address := tx.record.address_of(h)))
     timing = (tx.policy.report_interval, tx.policy.probe_interval, tx.policy.probe_timeout)
+    of_hosts, of_others = _each_ones(known, timing)
     for host, agent in tx.live.agents.items():
         if not agent.connected:
             continue
-        targets = tuple(target for target in known if target.host != host)
-        sent = (agent.stream, repr((targets, *timing)))
+        targets, fingerprint = of_hosts.get(host, of_others)
+        sent = (agent.stream, fingerprint)
         if tx.live.mastership.settings.get(host) != sent:
             tx.change(Mastership, settings={**tx.live.mastership.settings, host: sent})
             tx.do(SendSettings(host, targets))
@@ -154,6 +157,19 @@ def settings(tx: Transaction) -> None:
         left = {host: sent for host, sent in tx.live.mastership.settings.items() if host != "own"}
         tx.change(Mastership, settings=left)
         tx.do(ProbeFromCollector(tx.record.pool, Target("", "")))
+
+
+_Told = tuple[tuple[Target, ...], str]  # whom to probe, and all that is told with it in one text
+
+
+@lru_cache(maxsize=4096)
+def _each_ones(known: tuple[Target, ...], timing: tuple[Ms, ...]) -> tuple[dict[HostId, _Told], _Told]:
+    """What each target is told, which does not probe itself, and what everybody else is; the same in most steps."""
+
+    def told(targets: tuple[Target, ...]) -> _Told:
+        return targets, repr((targets, *timing))
+
+    return {each.host: told(tuple(target for target in known if target is not each)) for each in known}, told(known)
 
 
 def _few(pool: Snapshot, master: HostId) -> list[HostId]:

@@ -43,7 +43,7 @@ def suspected(pool: Snapshot) -> HostId:
 def silence_of(pool: Snapshot, host: HostId) -> Ms:
     """How long this host's agent has said nothing, ms; counted from the collector's start if it never spoke."""
     agent = pool.agent(host)
-    return max(0, pool.asof - (agent.last_heard if agent is not None else pool.site.started_at))
+    return max(pool.asof - (agent.last_heard if agent is not None else pool.site.started_at), 0)
 
 
 def serving(pool: Snapshot) -> tuple[HostId, ...]:

@@ -52,12 +52,12 @@ from poolwarden_collector.core.decision.storm_brake import judge_sites
 from poolwarden_collector.core.engine import StepResult, step
 from poolwarden_collector.core.model import effects, epoch
 from poolwarden_collector.core.model.entries import Entry, Kind
-from poolwarden_collector.core.model.events import FenceEnded, OperatorSaid, Tick
+from poolwarden_collector.core.model.events import AgentReported, CollectorProbed, FenceEnded, OperatorSaid, Tick
 from poolwarden_collector.core.model.occasion import Occasion
 from poolwarden_collector.core.model.power import FenceDevice
 from poolwarden_collector.core.model.values import HostId, Ms, PoolId
 from poolwarden_collector.core.reconfigure import changed_devices, reconfigured, switching
-from poolwarden_collector.core.rest import Rest, rest_of
+from poolwarden_collector.core.rest import Rest, rest_of, taken_in
 from poolwarden_collector.core.state.live import Pool
 from poolwarden_collector.core.state.pool_record import PoolRecord, fold
 from poolwarden_collector.shell.agents.roster import Roster
@@ -363,6 +363,11 @@ class EngineLoop:
         if isinstance(happening.event, Tick) and self._rests_on(uuid, pool, now, behind):
             self._do(Stepped(happening))
             return
+        if isinstance(happening.event, AgentReported | CollectorProbed) and self._takes_in(
+            uuid, happening.event, now, behind
+        ):
+            self._do(Stepped(happening))
+            return
         outcome = step(pool, happening.event, now, replace(self.roster.site(uuid), behind_ms=behind))
         if outcome.entries or outcome.alerts:
             found = self._occasions(pool.record, outcome.entries)
@@ -387,6 +392,20 @@ class EngineLoop:
         if rest is None:
             return False
         self._rests[uuid] = (pool, rest)
+        return True
+
+    def _takes_in(self, uuid: PoolId, event: AgentReported | CollectorProbed, now: Ms, behind: Ms) -> bool:
+        """Are other numbers all that this brings, and end no rest? Then it is taken in, and that is all."""
+        self._keep_rests()
+        pool = self.roster.pools[uuid]
+        if not self._at_rest(uuid, pool, now, behind):
+            return False
+        rest = self._rests[uuid][1]
+        after = taken_in(rest, pool, event, now, replace(self.roster.site(uuid), behind_ms=behind))
+        if after is None:
+            return False
+        self.roster.pools[uuid] = after
+        self._rests[uuid] = (after, rest)
         return True
 
     def _at_rest(self, uuid: PoolId, pool: Pool, now: Ms, behind: Ms) -> bool:
