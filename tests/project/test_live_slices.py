@@ -61,7 +61,7 @@ def test_each_field_is_changed_by_somebody() -> None:
 
 
 def test_live_state_is_put_by_the_transaction_alone() -> None:
-    """Nothing goes around ``change``: no other module makes a pool's live state anew, but one whose state is kept nowhere
+    """Nothing goes around ``change``: no other module makes a pool's live state anew, but one that keeps none of it
     (rest.py: the same facts, with numbers that note what they are compared with).
     """
     found = {

@@ -106,6 +106,14 @@ def step(pool: Pool, event: Event, now: Ms, site: Site) -> StepResult:
     return StepResult(tx.pool, _with_input(tx, pool, event), tuple(tx.alerts), tuple(tx.effects))
 
 
+def only_taken_in(pool: Pool, event: Event, now: Ms, site: Site) -> StepResult:
+    """What a step does before it judges anything, for a pool at rest, whose step would find nothing else (rest.py)."""
+    tx = Transaction(pool, now, site)
+    intake.take_in(tx, event)
+    database_age.note_generation(tx)
+    return StepResult(tx.pool, tuple(tx.entries), tuple(tx.alerts), tuple(tx.effects))
+
+
 def _told_of(pool: Snapshot, event: Event) -> Collection[HostId]:
     """Whose facts may be other ones: the host that reports; at a tick any, for what was heard may count or not."""
     if isinstance(event, AgentReported):

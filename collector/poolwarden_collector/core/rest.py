@@ -25,16 +25,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any, NoReturn, cast
 
-from poolwarden_collector.core import intake
-from poolwarden_collector.core.decision import database_age
-from poolwarden_collector.core.engine import StepResult, step
+from poolwarden_collector.core.engine import StepResult, only_taken_in, step
 from poolwarden_collector.core.evidence.verdict import Verdict
 from poolwarden_collector.core.model import host_facts as of
 from poolwarden_collector.core.model.events import AgentReported, CollectorProbed, Tick
 from poolwarden_collector.core.model.values import Ms
 from poolwarden_collector.core.state.live import AgentState, Pool, PoolLive, Site
 from poolwarden_collector.core.state.live_slices import CollectorProbe, CollectorProbes, DatabaseAge
-from poolwarden_collector.core.state.transaction import Transaction
 
 _NEVER: Ms = 1 << 62
 
@@ -348,11 +345,8 @@ def taken_in(rest: Rest, pool: Pool, event: AgentReported | CollectorProbed, now
 
     ``rest`` holds at this instant; it is the rest of the pool that is given back.
     """
-    tx = Transaction(pool, now, site)
-    intake.take_in(tx, event)
-    database_age.note_generation(tx)
-    done = StepResult(tx.pool, tuple(tx.entries), tuple(tx.alerts), tuple(tx.effects))
-    before, after = pool.live, tx.pool.live
+    done = only_taken_in(pool, event, now, site)
+    before, after = pool.live, done.pool.live
     if not _did_nothing(pool, done, _TAKEN_IN) or before.agents.keys() != after.agents.keys():
         return None
     told: list[tuple[Place, int]] = []
@@ -361,7 +355,7 @@ def taken_in(rest: Rest, pool: Pool, event: AgentReported | CollectorProbed, now
         and all(_alike(agent, after.agents[host], (host,), told) for host, agent in before.agents.items())
         and _alike_ages(before.database_age, after.database_age, told)
     )
-    return tx.pool if same and rest.takes(told, now, site.behind_ms) else None
+    return done.pool if same and rest.takes(told, now, site.behind_ms) else None
 
 
 # ------------------------------------------------------------------------------------------------ facts and numbers
