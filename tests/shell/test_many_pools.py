@@ -18,7 +18,7 @@ from poolwarden.v1 import operator_pb2_grpc as rpc
 from poolwarden_collector.core.report import pool_line, status
 from poolwarden_collector.core.state.snapshot import Snapshot
 from poolwarden_collector.shell.main import Parts
-from poolwarden_collector.shell.operators import names, turns
+from poolwarden_collector.shell.operators import api, names, turns
 from poolwarden_collector.shell.operators.turns import MOST_TURNS, Turns
 from poolwarden_collector.shell.operators.wire import LONG, in_bytes
 from poolwarden_collector.shell.store.journal import Journal
@@ -49,6 +49,10 @@ def numbers(reply: Any) -> list[int]:
 async def test_pages_neither_repeat_nor_hide_pools_when_others_come_and_go(tmp_path: Path) -> None:
     async with operated(tmp_path) as (parts, stub):
         roster, seen, after = parts.service.roster, [], ""
+        for number in (0, 30):  # they came last, and stand where their UUIDs do
+            pool = roster.pools[uuid_of(number)]
+            del roster.pools[uuid_of(number)]
+            roster.pools[uuid_of(number)] = pool
         for round_ in range(10):
             page = await stub.Status(pb.StatusRequest(limit=25, after=after))
             assert len(page.pools) <= 25
@@ -56,7 +60,8 @@ async def test_pages_neither_repeat_nor_hide_pools_when_others_come_and_go(tmp_p
             if not page.next:
                 break
             after = page.next
-            del roster.pools[after]  # the very one that the next page comes after
+            if not round_:
+                del roster.pools[after]  # the very one that the next page comes after
             late = roster.pools[uuid_of(59)]
             roster.pools[uuid_of(70 + round_)] = replace(late, record=replace(late.record, pool=uuid_of(70 + round_)))
         assert seen == [*range(60), 70, 71]
@@ -143,23 +148,33 @@ async def test_each_pool_is_looked_at_once_and_the_journal_as_often_as_for_one(
 
 async def test_the_engine_has_its_turn_after_each_slice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turns, "SLICE_S", 0.0)
+    since, most, looks = 0, 0, 0
+
+    class Counted(Snapshot):
+        def __init__(self, *given: Any) -> None:
+            nonlocal since, most, looks
+            since, looks = since + 1, looks + 1
+            most = max(most, since)
+            super().__init__(*given)
+
+    async def engine() -> None:
+        nonlocal since
+        while True:
+            await asyncio.sleep(0)
+            since = 0
+
+    for module in (pool_line, status, api):
+        monkeypatch.setattr(module, "Snapshot", Counted)
     async with operated(tmp_path) as (_, stub):
-        ran = 0
-
-        async def engine() -> None:
-            nonlocal ran
-            while True:
-                await asyncio.sleep(0)
-                ran += 1
-
         spinning = asyncio.ensure_future(engine())
-        for request in (pb.StatusRequest(overview=True), pb.StatusRequest()):
-            ran = 0
-            await stub.Status(request)
-            assert ran >= COUNT, request
-        ran = 0
-        await stub.Readiness(pb.ReadinessRequest())
-        assert ran >= COUNT
+        for method, request in (
+            (stub.Status, pb.StatusRequest(overview=True)),
+            (stub.Status, pb.StatusRequest()),
+            (stub.Readiness, pb.ReadinessRequest()),
+        ):
+            most = looks = 0
+            await method(request)
+            assert (looks, most) == (COUNT, 1), request
         spinning.cancel()
 
 
