@@ -22,7 +22,7 @@ from poolwarden_collector.shell.store.journal import Journal, JournalError
 
 EVERY_S = 60.0
 OLD_EVERY = 60  # rounds
-SNAPSHOTS_AT_ONCE = 8  # in one transaction
+SNAPSHOTS_AT_ONCE = 4  # in one transaction
 _BETWEEN_S = 0.05  # two pieces of what is removed
 
 _log = logging.getLogger(__name__)

@@ -591,4 +591,5 @@ def _lock(state_dir: Path) -> int:
 
 
 def _say(error: BaseException) -> str:
-    return str(error) or type(error).__name__
+    """In words of one line; SQLite repeats a text that it cannot read, however long."""
+    return printable(str(error))[:300] or type(error).__name__

@@ -73,7 +73,9 @@ class Records:
         """Is a record folded over entries that a damaged file has lost (salvage.py)?"""
         with self._reading() as db:
             lost = _lost_after(db.conn)
-        return lost >= 0 and any(self._built_on(pool) <= lost for pool in self.pools())
+            known = {row["pool"] for row in db.query("SELECT DISTINCT pool FROM snapshots")} if lost >= 0 else set()
+        pools = known.union(self.pools()) if lost >= 0 else known
+        return lost >= 0 and (not pools or any(self._built_on(pool) <= lost for pool in pools))
 
     def _built_on(self, pool: PoolId) -> int:
         with self._reading() as db:

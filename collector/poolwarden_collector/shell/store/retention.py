@@ -29,7 +29,7 @@ from poolwarden_collector.core.model.entries import Kind
 LAST_KEPT = 1_000  # entries, of all pools together
 MOST_AN_HOUR = 10_000
 _LOOKED_AT = 2_000  # rows of one look
-_AT_ONCE = 100  # rows of one transaction
+_AT_ONCE = 50  # rows of one transaction
 
 
 class Keeping(Enum):

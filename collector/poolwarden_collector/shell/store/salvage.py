@@ -165,7 +165,7 @@ def _copied(old: sqlite3.Connection, new: sqlite3.Connection) -> tuple[dict[str,
                 reader.holes.append(int(row[0]))  # twice, or without what its table needs: no row that was written
         if reader.holes:
             short.append(name)
-            lost_after = max(reader.holes) if name == "entries" else lost_after
+            lost_after = max(0, *reader.holes) if name == "entries" else lost_after
     if lost_after is not None:
         new.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (LOST, str(lost_after)))
     new.execute("COMMIT")
@@ -184,10 +184,11 @@ class _Reader:
         at: int | None = 0
         while at is not None:
             rows = self._those(">= ? ORDER BY rowid", at)
-            while (row := _next(rows)) is not None and row is not _BROKEN:
+            # A page of anything may lead back: numbers that do not rise are damage, too.
+            while (row := _next(rows)) is not None and row is not _BROKEN and at <= row[0] < _HIGHEST:
                 yield row
                 at = int(row[0]) + 1
-            at = (yield from self._over(at)) if row is _BROKEN else None
+            at = (yield from self._over(at)) if row is not None else None
 
     def _those(self, which: str, at: int) -> Iterator[tuple[Any, ...]]:
         """Lazy, from the first row on: SQLite reads it as the query is begun."""
