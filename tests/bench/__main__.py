@@ -25,6 +25,7 @@ from poolwarden_lab.processes import network  # noqa: E402
 
 # name -> (module, what it measures, roughly how long 30 rounds take)
 BENCHES = {
+    "scale": ("scale", "one collector and 1,000, 3,000 and 10,000 agents; a thousand lost masters", "25 min"),
     "engine": (
         "engine_cost",
         "cost of one engine step, and of the deciding one with its commit; 3, 16 and 64 hosts",
@@ -55,7 +56,8 @@ def main() -> int:
             print(f"{name:<10} {what} ({lasts})")
         return 0
     os.chdir(ROOT)
-    settings = Settings(given.rounds, given.seconds, _enter(), _pythons(given.python36))
+    sizes = tuple(given.agents or ())
+    settings = Settings(given.rounds, given.seconds, _enter(), sizes, given.pools, _pythons(given.python36))
     # A shell's background job inherits an ignored SIGINT; asyncio takes its turn only over Python's own handler.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
@@ -81,6 +83,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--python36", type=Path, default=OWN_36, metavar="PATH", help="Python 3.6 with the agent's packages"
     )
+    parser.add_argument("--agents", type=_count, action="append", metavar="N", help="of scale; may be repeated")
+    parser.add_argument("--pools", type=int, default=0, metavar="N", help="of scale: so many lose their masters")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample there")
     parser.add_argument("--list", action="store_true", help="name the benchmarks")
     return parser.parse_args()

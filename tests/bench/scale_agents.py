@@ -13,7 +13,8 @@ words from standard input, a line each:
 and writes a JSON object a line to standard output: each half second ``{"up": streams, "heard": welcomed, "sent":
 messages, "waiting": not taken by the collector, "lost": pools, "cpu_s": of this process, "why": {reason: streams that
 ended so}}``; of each sampled host (``--sample``) ``{"host", "pool", "marker", "at_ms"}`` as a report leaves;
-``{"gone": pool, "at_ms"}`` as a master is lost.
+``{"gone": pool, "host", "at_ms"}`` as a master is lost, and from then on ``{"answered": pool, "at_ms"}`` as a host of
+that pool has answered an order.
 """
 
 from __future__ import annotations
@@ -303,11 +304,13 @@ class Field:
 
     def _lose(self, pool: Pool) -> None:
         gone = next(a for a in self._all if a.host.pool is pool and a.host.number == pool.master)
+        name = pool_uuid(pool.number)
         pool.lost.add(pool.master)
         pool.lost_ms = mono_ms()
         self._lost += 1
+        pool.answered = lambda: self._write({"answered": name, "at_ms": time.monotonic_ns() / 1e6})
         gone.lose()
-        self._write({"gone": pool_uuid(pool.number), "host": gone.host.uuid, "at_ms": pool.lost_ms})
+        self._write({"gone": name, "host": gone.host.uuid, "at_ms": pool.lost_ms})
 
     def sampled(self, host: Host) -> None:
         """A report of this host has just left."""

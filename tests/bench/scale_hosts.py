@@ -59,6 +59,11 @@ def source(pool: int, number: int) -> str:
     return f"127.{_octets(pool, number)}"
 
 
+def _vms(host: str) -> list[str]:
+    """What runs there."""
+    return [f"{host[:-1]}{n}" for n in range(5)]
+
+
 def _length(size: int) -> bytes:
     """A varint (protobuf's encoding)."""
     out = bytearray()
@@ -78,8 +83,11 @@ class Pool:
     master: int = 1
     lost: set[int] = field(default_factory=set)
     lost_ms: int = 0
-    answered_ms: float = 0.0  # when the last answer to an order left
-    promoted_ms: float = 0.0  # when the order to promote arrived
+    answered: Callable[[], object] = lambda: None  # an answer to an order of one of its hosts has left
+
+    def uuids(self) -> list[str]:
+        """Of all its hosts."""
+        return [host_uuid(self.number, n + 1) for n in range(self.hosts)]
 
     def number_of(self, host: str) -> int:
         return int(host[9:13])
@@ -183,14 +191,12 @@ class Host:
         )
 
     def _machine(self) -> pb.MachineIdentity:
-        return pb.MachineIdentity(
-            system_uuid=f"dmi-{self.uuid}", system_serial=self.uuid, vendor="bench", model="played"
-        )
+        return pb.MachineIdentity(system_uuid=self.uuid, system_serial=self.uuid, vendor="bench", model="played")
 
     def _fill(self, report: pb.Report, now: int, master: bool) -> None:
         self._role(report, now, master)
         report.domains.readable = True
-        report.domains.vm_uuids.extend(f"{self.uuid[:-1]}{n}" for n in range(5))
+        report.domains.vm_uuids.extend(_vms(self.uuid))
         for name in (
             "tombstone",
             "xapi_trouble",
@@ -281,7 +287,6 @@ class Host:
             gone = self.pool.lost
             after = PROBE_LIMIT_MS / 1000 if gone else 0.0
         if kind in ("promote", "repoint", "restart_xapi"):
-            self.pool.promoted_ms = time.monotonic_ns() / 1e6 if kind == "promote" else self.pool.promoted_ms
             after = 0.5
         self._later(after, lambda: self._done(kind, order, result))
 
@@ -291,14 +296,17 @@ class Host:
             result.claim.last_look.CopyFrom(self.pool.probe(order.claim.old_master.host_uuid, now))
             placed = result.claim.placements
             placed.readable, placed.generation, placed.source = True, 1_000, _SOURCE
-            placed.host_uuids.extend(host_uuid(self.pool.number, n + 1) for n in range(self.pool.hosts))
+            for host in self.pool.uuids():
+                placed.host_uuids.append(host)
+                for vm in _vms(host):
+                    placed.placements.add(vm_uuid=vm, host_uuid=host)
         elif kind == "probe_now":
             result.nonce = order.probe_now.nonce
             result.probes.probes.extend(self.pool.probe(target.host_uuid, now) for target in order.probe_now.targets)
         elif kind == "promote":
             self.pool.master, self._marks = self.number, b""
-        self.pool.answered_ms = time.monotonic_ns() / 1e6
         self._say(order_result=result)
+        self.pool.answered()
         if kind in ("promote", "repoint", "restart_xapi"):
             self._process += 1
             self.report(full=True)

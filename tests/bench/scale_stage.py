@@ -85,7 +85,7 @@ class Site:
         lines += [f"{key} = {json.dumps(value)}" for key, value in policy.items()]
         for fence in fences:
             lines += ["[[fence]]", f'host = "{fence.host}"', f'name = "{fence.name}"', f'agent = "{agent}"']
-            lines += ['limit = "30s"', "[fence.parameters]", f'ip = "{fence.state}"']
+            lines += ['limit = "30s"', f'identity = "{agent}_identity"', "[fence.parameters]", f'ip = "{fence.state}"']
         lines += ["[alerts]", f'log = "{self.home / "alerts.log"}"']
         (self.home / "collector.toml").write_text("\n".join(lines) + "\n")
 
@@ -194,6 +194,8 @@ class Agents(Running):
         super().__init__([*command, "--agents", str(agents), *more], site.home / "agents.log", AGENTS_CORE, piped=True)
         self.state: dict[str, Any] = {"up": 0, "heard": 0, "sent": 0, "waiting": 0, "lost": 0, "cpu_s": 0.0, "why": {}}
         self.gone: dict[str, dict[str, Any]] = {}  # of each pool whose master was lost: host and instant
+        self.answers: dict[str, list[float]] = {}  # of each pool that lost its master: when its hosts answered orders
+        self.on_gone: Callable[[dict[str, Any]], object] = lambda _: None
         self.on_sample: Callable[[dict[str, Any]], None] = lambda _: None
         self._reader = asyncio.ensure_future(self._read())
 
@@ -228,5 +230,8 @@ class Agents(Running):
                     self.state = said
                 elif "gone" in said:
                     self.gone[said["gone"]] = said
+                    self.on_gone(said)
+                elif "answered" in said:
+                    self.answers.setdefault(said["answered"], []).append(said["at_ms"])
                 else:
                     self.on_sample(said)

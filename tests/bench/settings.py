@@ -13,6 +13,8 @@ class Settings:
     rounds: int = 30
     seconds: float = 60.0
     refused: str = ""
+    agents: tuple[int, ...] = ()  # of the benchmark "scale"; none: as many as it says
+    pools: int = 0  # that lose their masters in it; 0: as many as it says
     pythons: dict[str, str] = field(default_factory=dict)
 
 
