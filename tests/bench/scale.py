@@ -148,7 +148,7 @@ async def _echo(site: Site, size: int, seconds: float) -> float:
 
 def _pace(size: int) -> str:
     """Connections begun a second: what the benchmark waits for, and no herd."""
-    return str(100 if size > 500 else 50)
+    return "50"
 
 
 async def _window(program: Running, agents: Agents, seconds: float) -> tuple[float, float]:

@@ -3,7 +3,8 @@
 As the shipped agent tells it (agent: host/conversation.py, host/report.py, messages/reports.py): a Hello and a full
 report, then at each interval of the collector's settings a delta. On a host that runs there is always something new in
 it: memory and the disks' free space, and on a member the probe of its master's xapi; so each delta has those sections,
-the freshness of all, and the marks of all sections. Every third report of a master has another database generation.
+the freshness of all, and the marks of what it brings, every fifteenth message those of all sections. Every third report
+of a master has another database generation.
 
 Orders are obeyed as the agent obeys them, but xapi is made up: a promoted host runs as master with a new process of
 xapi half a second later, a repointed member follows it, a lost host says nothing any more.
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from poolwarden.v1 import agent_link_pb2 as pb
+from poolwarden_agent.host.conversation import MARKS_EVERY
 
 _GIB = 1 << 30
 PROBE_LIMIT_MS = 1_500
@@ -146,18 +148,21 @@ class Host:
             self._database(report.database)
         if full:
             self._fill(report, now, master)
-        self._frame(report.SerializeToString() + self._all_marks(master))
+        every = full or self._sequence % MARKS_EVERY == 0
+        self._frame(report.SerializeToString() + self._told_marks(master, every))
         return self.reports
 
     def marker(self) -> int:
         """How much memory is available, which tells the number of the report."""
         return 2 * _GIB + 4096 * self.reports
 
-    def _all_marks(self, master: bool) -> bytes:
-        """How often each section has changed: those that each report brings, and the others."""
+    def _told_marks(self, master: bool, every: bool) -> bytes:
+        """How often each section has changed: those that each report brings, or all of them."""
         told = pb.Report()
         for number in _CHANGING:
             told.marks.add(section=number, changes=self.reports)
+        if not every:
+            return told.SerializeToString()
         if not self._marks:
             still = pb.Report()
             for name in (*_STILL, "pool_view") if master else _STILL:

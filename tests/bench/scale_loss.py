@@ -81,7 +81,7 @@ async def losses(settings: Settings, pools: int = POOLS, within_s: float = WITHI
         site.configure(POLICY, devices, _program(site.home))
         collector = Collector(site)
         await collector.listening()
-        agents = Agents(site, pools * HOSTS, "--pool-size", str(HOSTS), "--connect-per-s", "60")
+        agents = Agents(site, pools * HOSTS, "--pool-size", str(HOSTS), "--connect-per-s", "40")
         agents.on_gone = lambda said: (site.home / "power" / said["host"]).unlink(missing_ok=True)
         await agents.until(lambda said: bool(said["heard"] == pools * HOSTS), 400, "all are heard")
         await _bound(site, pools)

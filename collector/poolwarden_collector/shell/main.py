@@ -131,11 +131,13 @@ def assemble(config: Config, journal: Journal) -> Parts:
     order_key = load_or_make(config.state_dir)
     enrolled = _enrolments(config, journal, service, sessions, order_key)
     enrolments_api = EnrolmentsApi(enrolled, roster)
+    gateway = Gateway(roster, inbox, sessions, enrolled.enrolment, telemetry, Signer(order_key))
+    service.on_read(gateway.hand_on_due)
     return Parts(
         service,
         inbox,
         journal,
-        Gateway(roster, inbox, sessions, enrolled.enrolment, telemetry, Signer(order_key)),
+        gateway,
         fencer,
         prober,
         outbox,

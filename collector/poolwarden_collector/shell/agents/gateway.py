@@ -132,6 +132,7 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
         self._accounts = Accounts(roster.now)
         self._told: dict[HostId, Ms] = {}  # when a pool was told last that its host was refused
         self._late = 0
+        self._folding: dict[int, Session] = {}  # streams of which a report waits to be handed on, by their numbers
         self._speaking: Counter[Peer] = Counter()
         self._doorkeeper: asyncio.Task[None] | None = None
         self._server: grpc.aio.Server | None = None
@@ -434,6 +435,7 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
             return
         elif session.reported_at is not None and now - session.reported_at < FOLD_MS:
             session.folded = event
+            self._folding[session.state.stream] = session
             wait = session.reported_at + FOLD_MS - now
             asyncio.get_running_loop().call_later(wait / 1000, self._hand_on_folded, session)
             return
@@ -444,9 +446,17 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
 
     def _hand_on_folded(self, session: Session) -> None:
         event, session.folded = session.folded, None
+        self._folding.pop(session.state.stream, None)
         if event is not None:
             session.reported_at = self._roster.now()
             self._inbox.post(session.pool, event)
+
+    def hand_on_due(self) -> None:
+        """Hand on each report whose wait is over: a timer comes late where this process is, and its host is heard."""
+        now = self._roster.now()
+        for session in [*self._folding.values()]:
+            if session.reported_at is None or now - session.reported_at >= FOLD_MS:
+                self._hand_on_folded(session)
 
     # ------------------------------------------------------------------------------------------------ what is refused
 

@@ -214,16 +214,18 @@ class EngineLoop:
         )
         return found if found or self._last_step > before else tuple(self.roster.pools)[:1]
 
-    def judge_sites(self, now: Ms, anchors: tuple[bool, ...], overtaken: Ms | None = None) -> tuple[str, ...]:
+    def judge_sites(self, now: Ms, anchors: tuple[bool, ...], oldest: Ms | None = None) -> tuple[str, ...]:
         """Take the newest judgement of the sites; what to log. ``anchors``: which of the collector's own answer.
 
-        ``overtaken``: when the oldest event arrived that waits although later ones of other pools were taken.
+        ``oldest``: when the oldest event arrived that waits.
         """
         # Who has fallen silent is judged as of what has been taken in: nothing is of an event that is still open, nor
         # of those of its pool that wait behind it.
         taking = [each.taking for each in self._open.values() if each.taking is not None]
         waiting = [self._arrived(happening, now) for happening in taking]
-        asof = min([now - self.roster.behind_ms, *waiting, *([overtaken] if overtaken is not None else [])])
+        # The last step's lateness is of its own instant: this one may be seconds later, and nothing was read since.
+        read = now - self.roster.behind_ms if self._read_until is None else min(now, self._read_until)
+        asof = min([read, *waiting, *([oldest] if oldest is not None else [])])
         return self.roster.judged(judge_sites(self.roster.pools, anchors, asof, self.roster.sites), now)
 
     def streams_read(self, until: Ms) -> None:

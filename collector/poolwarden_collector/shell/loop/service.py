@@ -80,6 +80,7 @@ class Service:
         self._on_alert: Callable[[], None] = lambda: None
         self._on_occasion: Callable[[], None] = lambda: None
         self._on_absence: Callable[[], None] = lambda: None
+        self._on_read: Callable[[], None] = lambda: None
         self._on_stand_down: Callable[[PoolId], None] = lambda _: None
         self._on_stall: Callable[[str], None] = lambda _: None
         self._on_resume: Callable[[], None] = lambda: None
@@ -129,6 +130,10 @@ class Service:
     def on_absence(self, cut: Callable[[], None]) -> None:
         """What to do at once when this collector finds that it was away."""
         self._on_absence = cut
+
+    def on_read(self, hand_on: Callable[[], None]) -> None:
+        """Who is to hand on what it has read and keeps back, before the engine is told that all of it has been read."""
+        self._on_read = hand_on
 
     def on_stand_down(self, cut: Callable[[PoolId], None]) -> None:
         """What to do at once in a pool in which this collector stands down."""
@@ -441,7 +446,7 @@ class Service:
             await asyncio.sleep(TICK_MS / 1000)
 
     def _judge_sites(self) -> None:
-        for text in self.loop.judge_sites(self.roster.now(), self._anchors(), self._inbox.overtaken()):
+        for text in self.loop.judge_sites(self.roster.now(), self._anchors(), self._inbox.oldest()):
             _log.warning("%s", text)
 
     async def _beat(self) -> None:
@@ -449,4 +454,6 @@ class Service:
         while True:
             began = self.roster.now()
             await asyncio.sleep(BEAT_MS / 1000)
+            self._on_read()  # what has been read and not handed on has not been taken in
             self.loop.streams_read(began)
+            self._inbox.streams_read(began)

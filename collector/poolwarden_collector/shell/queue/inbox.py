@@ -5,7 +5,8 @@ Rules
 * Events are taken in the order of their arrival, with two exceptions that keep the queue short where the engine is
   late: at most one ``Tick`` of a pool waits at a time, and a report replaces the one of the same stream that still
   waits. Facts are whole, so the newest report says all that the older one did.
-* Each carries when it arrived: whoever takes it late knows how late that is (``front``), and judges silence as of then.
+* Each carries until when everything that had come had been read as it arrived: whoever takes it late knows how late
+  that is (``front``), and judges silence as of then. What came later may stand behind it, so that is not a moment more.
 * It is bounded: of one host wait at most ``MOST_WAITING`` events. More are not taken, and the gateway ends that stream;
   its end is always taken, so nothing is lost in silence.
 * Events of a pool that is held (its step waits for the journal) wait on in their order, and are replaced and counted
@@ -41,6 +42,7 @@ class Inbox:
 
     def __init__(self, now: Callable[[], Ms] | None = None) -> None:
         self._now = now
+        self._read_until: Ms | None = None  # what came before that has been posted
         self._line: deque[_Place] = deque()
         self._held: dict[PoolId, deque[_Place]] = {}
         self._back: deque[_Place] = deque()  # what was held and comes next
@@ -53,6 +55,9 @@ class Inbox:
     def post(self, pool: PoolId, event: Event, at: Ms | None = None) -> bool:
         """Queue an event, which arrived ``at`` (now); false: too many of its host wait already, it was not taken."""
         arrived = at if at is not None or self._now is None else self._now()
+        if arrived is not None and self._read_until is not None:
+            # safety: while this process is late its streams hold what came before this, and it is posted after this.
+            arrived = min(arrived, self._read_until)
         place = _Place(Happening(pool, event, arrived))
         if isinstance(event, Tick):
             if pool in self._ticking:
@@ -75,6 +80,10 @@ class Inbox:
             self._line.append(place)
             self._wake.set()
         return True
+
+    def streams_read(self, until: Ms) -> None:
+        """All that had come to the machine by then has been posted."""
+        self._read_until = until
 
     def end(self) -> None:
         """Nothing comes after this."""
@@ -124,12 +133,15 @@ class Inbox:
                 del self._waiting[place.host]
         return place.happening
 
+    def oldest(self) -> Ms | None:
+        """When the oldest event that waits arrived; None: none waits, or no clock was given."""
+        first = self._line[0].happening.at if self._line else None
+        return min((at for at in (self.overtaken(), first) if at is not None), default=None)
+
     def age(self) -> Ms:
         """How long the oldest event that waits has been here; 0: none waits, or no clock was given."""
-        arrived = [
-            at for at in (self.overtaken(), self._line[0].happening.at if self._line else None) if at is not None
-        ]
-        return max(0, self._now() - min(arrived)) if arrived and self._now is not None else 0
+        oldest = self.oldest()
+        return max(0, self._now() - oldest) if oldest is not None and self._now is not None else 0
 
     def __len__(self) -> int:
         return len(self._line) + len(self._back) + sum(map(len, self._held.values()))
