@@ -132,7 +132,7 @@ def assemble(config: Config, journal: Journal) -> Parts:
     enrolled = _enrolments(config, journal, service, sessions, order_key)
     enrolments_api = EnrolmentsApi(enrolled, roster)
     gateway = Gateway(roster, inbox, sessions, enrolled.enrolment, telemetry, Signer(order_key))
-    service.on_read(gateway.hand_on_due)
+    service.on_read(gateway.hand_on_due, gateway.lag)
     return Parts(
         service,
         inbox,

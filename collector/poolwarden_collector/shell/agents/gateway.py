@@ -73,6 +73,7 @@ TELL_EVERY_MS = 1_000  # a pool is told of its host's refusals so often at most
 STOPPING = "the collector stops"
 MESSAGE_LIMIT = max(LONGEST.values()) + 64 * 1024  # gRPC's own, above those that are told by name
 SEND_LIMIT = 8 * 1024 * 1024
+TRANSIT_MS = 30_000  # a message that was read longer ago tells nothing of how late reading is now
 RENEW_AGAIN_S = 900  # after a certificate could not be renewed
 _STOP_GRACE_S = 1.0
 
@@ -132,6 +133,7 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
         self._accounts = Accounts(roster.now)
         self._told: dict[HostId, Ms] = {}  # when a pool was told last that its host was refused
         self._late = 0
+        self._transits: dict[int, tuple[Ms, Ms]] = {}  # of each stream's newest message: its arrival, and its transit
         self._folding: dict[int, Session] = {}  # streams of which a report waits to be handed on, by their numbers
         self._speaking: Counter[Peer] = Counter()
         self._doorkeeper: asyncio.Task[None] | None = None
@@ -289,6 +291,7 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
 
     def _ended(self, session: Session) -> None:
         waiting = bool(session.nonce)
+        self._transits.pop(session.state.stream, None)
         follows = self._sessions.remove(session)
         if not waiting:
             self._hand_on_folded(session)
@@ -422,6 +425,7 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
         if self._telemetry is not None and message.WhichOneof("body") == "late":
             # safety: history goes to the telemetry store alone; nothing of it ever becomes an event of the core.
             self._telemetry.late(session.pool, session.host, message.late)
+        self._transits[session.state.stream] = recv_ms, session.state.transit
         self._tell_cut(session.host, session.state.take_cut())
         for reply in session.state.take_replies():
             session.send(reply)
@@ -450,6 +454,16 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
         if event is not None:
             session.reported_at = self._roster.now()
             self._inbox.post(session.pool, event)
+
+    def lag(self) -> Ms:
+        """How long what is read now has been under way: longer only of a twentieth of the streams, and of one of few.
+
+        What waits in gRPC or in the kernel is not seen here; that it waited is told by its stamp. One host's stamps say
+        nothing: it may be slow by itself, or lie. 0: nothing was read.
+        """
+        since = self._roster.now() - TRANSIT_MS
+        found = sorted(transit for recv, transit in self._transits.values() if recv >= since)
+        return found[max(0, min(len(found) - 2, len(found) * 19 // 20))] if found else 0
 
     def hand_on_due(self) -> None:
         """Hand on each report whose wait is over: a timer comes late where this process is, and its host is heard."""

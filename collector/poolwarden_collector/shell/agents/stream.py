@@ -76,6 +76,7 @@ class StreamState:
         self._marks: dict[int, int] = {}  # section -> how often it had changed when it came last
         self._asked = 0  # reports since a section was asked for; 0: none is
         self._clock = environment.Clock()
+        self.transit: Ms = 0  # how much longer the present message was under way than the quickest one
         self._recv = self._wall = 0  # when the present message arrived, on both of our clocks
         self._cut: dict[str, None] = {}
 
@@ -87,6 +88,7 @@ class StreamState:
         self._cut |= dict.fromkeys(bounds.admit(message, self._limits))
         self._recv, self._wall = recv_ms, wall_ms
         moved = self._learn_clock(message.mono_ms, recv_ms)
+        self.transit = recv_ms - message.mono_ms - (self._offset or 0)
         gap = message.sequence != self._sequence + 1 and self._sequence != 0
         self._sequence = message.sequence
         if gap:

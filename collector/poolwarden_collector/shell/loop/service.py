@@ -40,6 +40,8 @@ from poolwarden_collector.shell.store.journal import Journal, JournalError, Row,
 from poolwarden_collector.shell.store.telemetry import Telemetry
 
 BEAT_MS = 100
+SHORT_MS: Ms = 500  # a beat that takes longer: this process gets too little of the processor
+SHORT_FOR_MS: Ms = 10_000  # and is taken for short of it for so long after that
 MOST_TOGETHER = 64  # commits: what a transaction of more saves is little, and all of its effects wait for its end
 STEP_WITHIN_MS = 10_000  # a pool has its tick several times a second, also where all of them rest (EngineLoop.due)
 
@@ -81,6 +83,7 @@ class Service:
         self._on_occasion: Callable[[], None] = lambda: None
         self._on_absence: Callable[[], None] = lambda: None
         self._on_read: Callable[[], None] = lambda: None
+        self._lag: Callable[[], Ms] = lambda: 0
         self._on_stand_down: Callable[[PoolId], None] = lambda _: None
         self._on_stall: Callable[[str], None] = lambda _: None
         self._on_resume: Callable[[], None] = lambda: None
@@ -131,9 +134,11 @@ class Service:
         """What to do at once when this collector finds that it was away."""
         self._on_absence = cut
 
-    def on_read(self, hand_on: Callable[[], None]) -> None:
-        """Who is to hand on what it has read and keeps back, before the engine is told that all of it has been read."""
-        self._on_read = hand_on
+    def on_read(self, hand_on: Callable[[], None], lag: Callable[[], Ms]) -> None:
+        """Who is to hand on what it has read and keeps back, before the engine is told that all of it has been read;
+        and how long what is read now has waited, ms.
+        """
+        self._on_read, self._lag = hand_on, lag
 
     def on_stand_down(self, cut: Callable[[PoolId], None]) -> None:
         """What to do at once in a pool in which this collector stands down."""
@@ -450,10 +455,22 @@ class Service:
             _log.warning("%s", text)
 
     async def _beat(self) -> None:
-        """What was there before a sleep has been read after it: how far the streams are read, however busy this is."""
+        """What was there before a sleep has been read after it: how far the streams are read, however busy this is.
+
+        Where this process gets too little of the processor, gRPC's threads do as well, and what has come waits where
+        nobody sees it: then what is read tells by its stamps how long it has waited.
+        """
+        short_until: Ms = 0
         while True:
             began = self.roster.now()
             await asyncio.sleep(BEAT_MS / 1000)
+            now = self.roster.now()
+            if now - began > SHORT_MS:
+                short_until = now + SHORT_FOR_MS
             self._on_read()  # what has been read and not handed on has not been taken in
-            self.loop.streams_read(began)
-            self._inbox.streams_read(began)
+            lag = self._lag() if now < short_until else 0
+            if lag > SHORT_MS:
+                short_until = now + SHORT_FOR_MS  # until what has waited is read
+            until = min(began, now - lag)
+            self.loop.streams_read(until)
+            self._inbox.streams_read(until)
