@@ -133,7 +133,7 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
         self._accounts = Accounts(roster.now)
         self._told: dict[HostId, Ms] = {}  # when a pool was told last that its host was refused
         self._late = 0
-        self._transits: dict[int, tuple[Ms, Ms]] = {}  # of each stream's newest message: its arrival, and its transit
+        self._transits: dict[int, tuple[Ms, Ms, PoolId]] = {}  # of each stream's newest message: arrival and transit
         self._folding: dict[int, Session] = {}  # streams of which a report waits to be handed on, by their numbers
         self._speaking: Counter[Peer] = Counter()
         self._doorkeeper: asyncio.Task[None] | None = None
@@ -425,7 +425,7 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
         if self._telemetry is not None and message.WhichOneof("body") == "late":
             # safety: history goes to the telemetry store alone; nothing of it ever becomes an event of the core.
             self._telemetry.late(session.pool, session.host, message.late)
-        self._transits[session.state.stream] = recv_ms, session.state.transit
+        self._transits[session.state.stream] = recv_ms, session.state.transit, session.pool
         self._tell_cut(session.host, session.state.take_cut())
         for reply in session.state.take_replies():
             session.send(reply)
@@ -455,15 +455,20 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
             session.reported_at = self._roster.now()
             self._inbox.post(session.pool, event)
 
-    def lag(self) -> Ms:
-        """How long what is read now has been under way: longer only of a twentieth of the streams, and of one of few.
+    def lag(self) -> tuple[Ms, dict[PoolId, Ms]]:
+        """How long what is read now has been under way: in all (longer only of a twentieth of the streams, and of one
+        of few), and in each pool.
 
-        What waits in gRPC or in the kernel is not seen here; that it waited is told by its stamp. One host's stamps say
-        nothing: it may be slow by itself, or lie. 0: nothing was read.
+        What waits in gRPC or in the kernel is not seen here; that it waited is told by its stamp. One host's stamps
+        concern its own pool: it may be slow by itself, or lie. 0: nothing was read.
         """
         since = self._roster.now() - TRANSIT_MS
-        found = sorted(transit for recv, transit in self._transits.values() if recv >= since)
-        return found[max(0, min(len(found) - 2, len(found) * 19 // 20))] if found else 0
+        newest = [each for each in self._transits.values() if each[0] >= since]
+        pools: dict[PoolId, Ms] = {}
+        for _, transit, pool in newest:
+            pools[pool] = min(max(transit, pools.get(pool, 0)), TRANSIT_MS)
+        found = sorted(transit for _, transit, _ in newest)
+        return (found[max(0, min(len(found) - 2, len(found) * 19 // 20))] if found else 0), pools
 
     def hand_on_due(self) -> None:
         """Hand on each report whose wait is over: a timer comes late where this process is, and its host is heard."""

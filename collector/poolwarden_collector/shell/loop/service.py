@@ -83,7 +83,7 @@ class Service:
         self._on_occasion: Callable[[], None] = lambda: None
         self._on_absence: Callable[[], None] = lambda: None
         self._on_read: Callable[[], None] = lambda: None
-        self._lag: Callable[[], Ms] = lambda: 0
+        self._lag: Callable[[], tuple[Ms, dict[PoolId, Ms]]] = lambda: (0, {})
         self._on_stand_down: Callable[[PoolId], None] = lambda _: None
         self._on_stall: Callable[[str], None] = lambda _: None
         self._on_resume: Callable[[], None] = lambda: None
@@ -134,7 +134,7 @@ class Service:
         """What to do at once when this collector finds that it was away."""
         self._on_absence = cut
 
-    def on_read(self, hand_on: Callable[[], None], lag: Callable[[], Ms]) -> None:
+    def on_read(self, hand_on: Callable[[], None], lag: Callable[[], tuple[Ms, dict[PoolId, Ms]]]) -> None:
         """Who is to hand on what it has read and keeps back, before the engine is told that all of it has been read;
         and how long what is read now has waited, ms.
         """
@@ -468,9 +468,9 @@ class Service:
             if now - began > SHORT_MS:
                 short_until = now + SHORT_FOR_MS
             self._on_read()  # what has been read and not handed on has not been taken in
-            lag = self._lag() if now < short_until else 0
-            if lag > SHORT_MS:
+            lag, of_pools = self._lag() if now < short_until else (0, {})
+            late = {pool: now - each for pool, each in of_pools.items() if each > SHORT_MS}
+            if late:
                 short_until = now + SHORT_FOR_MS  # until what has waited is read
-            until = min(began, now - lag)
-            self.loop.streams_read(until)
-            self._inbox.streams_read(until)
+            self.loop.streams_read(min(began, now - lag))
+            self._inbox.streams_read(min(began, now - lag), late)

@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from poolwarden_collector.core.model import events as ev
 from poolwarden_collector.core.model.events import AgentReported, Event, Tick
@@ -42,6 +43,7 @@ class Inbox:
 
     def __init__(self, now: Callable[[], Ms] | None = None) -> None:
         self._now = now
+        self._pools_until: Mapping[PoolId, Ms] = {}
         self._read_until: Ms | None = None  # what came before that has been posted
         self._line: deque[_Place] = deque()
         self._held: dict[PoolId, deque[_Place]] = {}
@@ -57,7 +59,7 @@ class Inbox:
         arrived = at if at is not None or self._now is None else self._now()
         if arrived is not None and self._read_until is not None:
             # safety: while this process is late its streams hold what came before this, and it is posted after this.
-            arrived = min(arrived, self._read_until)
+            arrived = min(arrived, self._read_until, self._pools_until.get(pool, arrived))
         place = _Place(Happening(pool, event, arrived))
         if isinstance(event, Tick):
             if pool in self._ticking:
@@ -81,9 +83,9 @@ class Inbox:
             self._wake.set()
         return True
 
-    def streams_read(self, until: Ms) -> None:
-        """All that had come to the machine by then has been posted."""
-        self._read_until = until
+    def streams_read(self, until: Ms, of_pools: Mapping[PoolId, Ms] = MappingProxyType({})) -> None:
+        """All that had come to the machine by then has been posted; of these pools only what came earlier."""
+        self._read_until, self._pools_until = until, of_pools
 
     def end(self) -> None:
         """Nothing comes after this."""
