@@ -102,11 +102,7 @@ def assemble(config: Config, journal: Journal) -> Parts:
         Sessions(),
         Replies(),
     )
-    send_order = order_sender(roster, sessions)
-    fencer = Fencer(
-        config.fence, inbox.post, clock.mono_ms, send_order, lambda pool: roster.config.policy_of(pool).site
-    )
-    roster.fence_waits = lambda: fencer.turns.waiting(clock.mono_ms())
+    fencer = _fencer(config, roster, inbox, sessions)
     prober = Prober(lambda pool: roster.config.policy_of(pool), inbox.post, clock.mono_ms, config.anchors)
     messages = PoolMessages(roster, order_sender(roster, sessions))
     performer = Performer(roster, sessions, fencer, prober, replies, inbox, messages)
@@ -130,7 +126,9 @@ def assemble(config: Config, journal: Journal) -> Parts:
     service.on_stand_down(fencer.cut_off)
     order_key = load_or_make(config.state_dir)
     enrolled = _enrolments(config, journal, service, sessions, order_key)
-    enrolments_api = EnrolmentsApi(enrolled, roster)
+    operators = OperatorApi(
+        service, journal, inbox, replies, version(), outbox, telemetry, reloader.reload, EnrolmentsApi(enrolled, roster)
+    )
     gateway = Gateway(roster, inbox, sessions, enrolled.enrolment, telemetry, Signer(order_key))
     service.on_read(gateway.hand_on_due, gateway.lag)
     return Parts(
@@ -146,12 +144,19 @@ def assemble(config: Config, journal: Journal) -> Parts:
         hooks,
         telemetry,
         JournalUpkeep(journal, service.write, lambda: roster.config.journal),
-        OperatorApi(service, journal, inbox, replies, version(), outbox, telemetry, reloader.reload, enrolments_api),
+        operators,
         messages,
         enrolled,
         reloader,
         _metrics(config, service, prober, inbox, journal),
     )
+
+
+def _fencer(config: Config, roster: Roster, inbox: Inbox, sessions: Sessions) -> Fencer:
+    send = order_sender(roster, sessions)
+    fencer = Fencer(config.fence, inbox.post, clock.mono_ms, send, lambda pool: roster.config.policy_of(pool).site)
+    roster.fence_waits = lambda: fencer.turns.waiting(clock.mono_ms())
+    return fencer
 
 
 def _enrolments(
