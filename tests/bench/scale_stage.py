@@ -104,7 +104,7 @@ class Running:
     def __init__(self, command: list[str], log: Path, core: set[int], *, piped: bool = False) -> None:
         environment = base_environment(code_path("poolwarden_collector", "poolwarden", "poolwarden_lab"))
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
-        environment["PYTHONPYCACHEPREFIX"] = str(log.parent / "pycache")
+        environment |= {"PYTHONPYCACHEPREFIX": str(log.parent / "pycache"), "TMPDIR": str(log.parent)}
         pipe = subprocess.PIPE if piped else subprocess.DEVNULL
         with log.open("ab") as said:
             self.process = subprocess.Popen(
