@@ -122,7 +122,7 @@ async def test_every_method_of_the_operators_with_requests_made_at_random(tmp_pa
     async with running(tmp_path) as rig:
         agent = await rig.agent(HOSTS[0])
         await agent.send(report=pb.Report(full=True, management_address="192.0.2.1"))
-        await until(lambda: POOL in rig.parts.service.roster.pools)
+        await until(lambda: hosts_of(rig.parts.service.roster, POOL))
         async with grpc.aio.insecure_channel(f"unix:{rig.config.operator_socket}") as channel:
             for number in rounds(6):
                 for method in service.methods:

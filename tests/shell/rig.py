@@ -16,6 +16,7 @@ import grpc
 
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden.v1 import agent_link_pb2_grpc as rpc
+from poolwarden_collector.shell.agents.roster import Roster
 from poolwarden_collector.shell.config import certificates
 from poolwarden_collector.shell.config.config import Config, load
 from poolwarden_collector.shell.main import Parts, assemble, stop
@@ -175,6 +176,11 @@ async def running(folder: Path, extra: str = "", top: str = "", collector: str =
         await stop(parts)
         await loop
         journal.close()
+
+
+def hosts_of(roster: Roster, pool: str) -> bool:
+    """Has the first step of this pool been taken? It is on the roster some time before its hosts are on its record."""
+    return pool in roster.pools and bool(roster.pools[pool].record.hosts)
 
 
 async def until(condition: Any, within: float = 30.0) -> Any:

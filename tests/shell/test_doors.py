@@ -22,7 +22,7 @@ from poolwarden_collector.shell.queue.happening import Happening
 from poolwarden_collector.shell.store import telemetry
 from poolwarden_collector.shell.store.journal import Journal, JournalError, Unwritable
 
-from .rig import HOSTS, POOL, PlayedAgent, Rig, running, until
+from .rig import HOSTS, POOL, PlayedAgent, Rig, hosts_of, running, until
 from .test_service import World
 
 OTHER = POOL[:-1] + "2"
@@ -39,9 +39,9 @@ async def two_pools(folder: Path) -> AsyncIterator[tuple[Rig, PlayedAgent]]:
     """A collector past its quiet time; a host of another pool reports to it."""
     async with running(folder) as rig:
         bystander = await rig.agent(HOSTS[1], pool_uuid=OTHER)
-        await until(lambda: OTHER in rig.parts.service.roster.pools)
+        await until(lambda: hosts_of(rig.parts.service.roster, OTHER))
         first = await rig.agent(HOSTS[0])
-        await until(lambda: POOL in rig.parts.service.roster.pools)
+        await until(lambda: hosts_of(rig.parts.service.roster, POOL))
         await first.close()
         roster = rig.parts.service.roster
         roster.started_at -= 100_000  # its quiet time is over

@@ -35,7 +35,7 @@ from poolwarden_collector.shell.enrolment.identity import key_of
 from poolwarden_collector.shell.store.enrolment_tables import HostKey
 
 from .enrolling import ANNA, OTHER, PEM, WEAK, Enrolled, enrolling, renewed, request_of
-from .rig import HOSTS, POOL, PlayedAgent, until
+from .rig import HOSTS, POOL, PlayedAgent, hosts_of, until
 
 pytestmark = pytest.mark.asyncio
 
@@ -189,7 +189,7 @@ async def test_a_certificate_speaks_for_its_own_host_in_its_own_pool(tmp_path: P
             assert any(name in warning for warning in roster.warnings())
         assert not roster.pools
         await host.come(pool_uuid="")  # it does not know its pool: the certificate does
-        await until(lambda: POOL in roster.pools)
+        await until(lambda: hosts_of(roster, POOL))
         assert (await host.agent().refused(pool_uuid=OTHER)).code() is grpc.StatusCode.PERMISSION_DENIED
 
 
@@ -198,7 +198,7 @@ async def test_without_a_pool_a_certificate_opens_no_pool_that_has_enrolled(tmp_
     """Those of one's own PKI go on: for hosts on record, and where nobody has enrolled."""
     async with enrolling(tmp_path) as site:
         by_hand = await site.rig.agent(HOSTS[1])
-        await until(lambda: POOL in site.rig.parts.service.roster.pools)
+        await until(lambda: hosts_of(site.rig.parts.service.roster, POOL))
         await (await site.enrolled(HOSTS[0])).come()
         await by_hand.close()
         await site.rig.agent(HOSTS[1])
@@ -234,7 +234,7 @@ async def test_another_pools_host_is_not_taken_over(tmp_path: Path) -> None:
     """A token of one pool, for a host that is on record in another; and what a foreign master lists."""
     async with enrolling(tmp_path) as site:
         await (await site.enrolled(HOSTS[0], OTHER)).come(pool_uuid=OTHER)
-        await until(lambda: OTHER in site.rig.parts.service.roster.pools)
+        await until(lambda: hosts_of(site.rig.parts.service.roster, OTHER))
         key = ec.generate_private_key(ec.SECP256R1())
         status, said = await site.ask(await site.token(), HOSTS[0], key)
         assert status == 202 and OTHER not in said["waiting"]
@@ -252,7 +252,7 @@ async def test_another_pools_host_is_not_taken_over(tmp_path: Path) -> None:
 async def test_a_denied_certificate_ends_its_stream_and_stays_denied(tmp_path: Path) -> None:
     async with enrolling(tmp_path) as site:
         decisions, by_hand = site.rig.parts.enrolments.decisions, await site.rig.agent(HOSTS[2])
-        await until(lambda: POOL in site.rig.parts.service.roster.pools)
+        await until(lambda: hosts_of(site.rig.parts.service.roster, POOL))
         host, second = await site.enrolled(HOSTS[0]), await site.enrolled(HOSTS[1])
         stream, _ = await host.come(), await second.come()
         shown = f"{host.serial.upper():0>40}"
@@ -275,7 +275,7 @@ async def test_a_denied_certificate_ends_its_stream_and_stays_denied(tmp_path: P
 async def test_a_stream_renews_its_certificate_and_no_other(tmp_path: Path) -> None:
     async with enrolling(tmp_path) as site:
         by_hand = await site.rig.agent(HOSTS[2])
-        await until(lambda: POOL in site.rig.parts.service.roster.pools)
+        await until(lambda: hosts_of(site.rig.parts.service.roster, POOL))
         host, key = await site.enrolled(HOSTS[0]), ec.generate_private_key(ec.SECP256R1())
         stream, thief = await host.come(), ec.generate_private_key(ec.SECP256R1())
         assert "not signed" in (await renewed(host, stream, thief, signer=thief)).refusal

@@ -19,7 +19,7 @@ from poolwarden_collector.shell.loop import service as service_module
 from poolwarden_collector.shell.queue import lookout
 from poolwarden_collector.shell.store.journal import Journal, JournalError, Parcel
 
-from .rig import HOSTS, POOL, running, until
+from .rig import HOSTS, POOL, hosts_of, running, until
 
 pytestmark = pytest.mark.asyncio
 
@@ -77,7 +77,7 @@ async def test_it_beats_only_while_the_collector_does_its_work(
         heartbeat.start()
         await monitor.beats(2)
         await rig.agent(HOSTS[0])
-        await until(lambda: POOL in service.roster.pools)
+        await until(lambda: hosts_of(service.roster, POOL))
         await monitor.beats(2)
 
         service.roster.stood_down[POOL] = "another collector"

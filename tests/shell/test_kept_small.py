@@ -28,7 +28,7 @@ from poolwarden_collector.shell.store import journal_quota, telemetry
 from poolwarden_collector.shell.store.journal import Journal, TooLong
 from poolwarden_collector.shell.store.journal_quota import HOUR_MS, TELL_EVERY_MS, Quota
 
-from .rig import HOSTS, POOL, running, until
+from .rig import HOSTS, POOL, hosts_of, running, until
 
 FORGED = "ha\n2026-11-29 00:00:00,000 ERROR poolwarden: all is lost\r\x1b[2J\u2028\u202e"
 NOTE = Entry(Kind.VERDICT, "Healthy: all is well", {"verdict": "Healthy", "evidence": ["x" * 1_000]})
@@ -180,7 +180,7 @@ async def test_history_is_answered_while_the_writer_is_busy_and_in_pages(
     monkeypatch.setattr(cli, "PAGE", 10)
     async with running(tmp_path) as rig:
         await rig.agent(HOSTS[0])
-        await until(lambda: POOL in rig.parts.service.roster.pools)
+        await until(lambda: hosts_of(rig.parts.service.roster, POOL))
         await rig.parts.service.write(many, rig.parts.journal, 25)
         held = threading.Event()
         busy = asyncio.ensure_future(rig.parts.service.write(held.wait, 30))

@@ -28,7 +28,7 @@ from poolwarden_collector.shell.metrics.http import HttpServer, Unavailable
 from poolwarden_collector.shell.store.journal import Journal
 
 from .looked import parsed
-from .rig import HOSTS, POOL, Rig, running, until, write_config
+from .rig import HOSTS, POOL, Rig, hosts_of, running, until, write_config
 
 pytestmark = pytest.mark.asyncio
 BODY = b"poolwarden_up 1\n" * 50
@@ -310,7 +310,7 @@ async def test_an_address_that_is_taken_stops_no_collector(tmp_path: Path, monke
         roster = rig.parts.service.roster
         await until(lambda: any("metrics cannot be served there" in text for text in roster.warnings()))
         await rig.agent(HOSTS[0])
-        await until(lambda: POOL in roster.pools)
+        await until(lambda: hosts_of(roster, POOL))
     async with stack:
         assert await scraped(rig)
 

@@ -25,7 +25,7 @@ from poolwarden_collector.shell.config import certificates
 from poolwarden_collector.shell.config.config import load
 from poolwarden_collector.shell.operators.tls import NoOperator, certified_operator
 
-from .rig import HOSTS, ME, POOL, PlayedAgent, Rig, running, until, write_config
+from .rig import HOSTS, ME, POOL, PlayedAgent, Rig, hosts_of, running, until, write_config
 from .test_main import COMMAND, ENVIRONMENT, free_port, run
 
 SERVED = 'operator_listen = "127.0.0.1:0"'
@@ -80,7 +80,7 @@ async def served(folder: Path) -> AsyncIterator[Rig]:
     async with running(folder, collector=SERVED) as rig:
         agent = await rig.agent(HOSTS[0])
         await agent.send(report=link.Report(full=True, management_address="192.0.2.1"))
-        await until(lambda: POOL in rig.parts.service.roster.pools)
+        await until(lambda: hosts_of(rig.parts.service.roster, POOL))
         yield rig
 
 

@@ -20,7 +20,7 @@ from poolwarden_collector.shell.config.config import ConfigError, load
 from poolwarden_collector.shell.queue import lookout
 from poolwarden_collector.shell.store.journal import Parcel
 
-from .rig import HOSTS, POOL, PlayedAgent, Rig, running, until, write_config
+from .rig import HOSTS, POOL, PlayedAgent, Rig, hosts_of, running, until, write_config
 
 OTHER_POOL = "aaaaaaaa-0000-4000-8000-000000000002"
 CHANNEL = '[alerts]\nlog = ""\n[[alerts.xapi]]\n'
@@ -98,7 +98,7 @@ async def test_the_verified_master_is_asked_and_its_word_is_the_delivery(tmp_pat
 async def test_without_a_verified_master_it_waits_and_is_told_after_the_failover(tmp_path: Path) -> None:
     async with running(tmp_path, CHANNEL) as rig:
         await rig.agent(HOSTS[1], capabilities=ABLE)
-        await until(lambda: POOL in rig.parts.service.roster.pools)
+        await until(lambda: hosts_of(rig.parts.service.roster, POOL))
         tell(rig, raised())
         await until(lambda: delivery(rig, raised().key).get("attempts", 0) >= 2)
         assert "no verified master is heard" in delivery(rig, raised().key)["last_error"]
