@@ -19,7 +19,7 @@ from agent.mutator import changed, played, rounds, seeds
 from agent.test_pipe_fuzz import drawn_message
 from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
-from shell.rig import HOSTS, POOL, Rig, running, until
+from shell.rig import HOSTS, POOL, Rig, hosts_of, running, until
 
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden.v1 import operator_pb2 as operator
