@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from poolwarden_collector.core.model.effects import Hasten, PowerOff, ReadPower, Recall, Urgency
+from poolwarden_collector.core.model.effects import Hasten, PowerOff, PowerOn, ReadPower, Recall, Urgency
 from poolwarden_collector.core.model.events import Event, FenceEnded, PowerRead
 from poolwarden_collector.core.model.power import Power
 from poolwarden_collector.shell.config.fence_blocks import Fence
@@ -294,3 +294,23 @@ async def test_who_is_cancelled_in_its_turn_gives_it_back(tmp_path: Path) -> Non
     (ended,) = [event for event in site.events if isinstance(event, FenceEnded)]
     assert (ended.certain, ended.begun) == (True, False)
     await until(lambda: not site.fencer.turns.running)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("switch", [PowerOff, PowerOn])
+async def test_what_waits_while_the_machine_sleeps_is_not_begun_after_it(tmp_path: Path, switch: Any) -> None:
+    """The turn comes with the wake-up, before the collector has noticed that it was away; its clock stood still."""
+    site, slept = Site(tmp_path, slots=16), 0
+    site.fencer = Fencer((), site.take, mono_ms, slots=16, slept=lambda: slept)
+    name = site.device("bmc")
+    begin = site.fencer.power_off if switch is PowerOff else site.fencer.power_on
+    site.read("pool-a-1", name)
+    await until(lambda: name in site.begun())
+    begin("pool-a-1", switch(HOSTS[0], name, "switch-1"))
+    await asyncio.sleep(0)
+    slept = 600_000
+    await site.release(name)
+    await until(lambda: len(site.events) == 2)
+    (ended,) = [event for event in site.events if isinstance(event, FenceEnded)]
+    assert (ended.claim, ended.certain, ended.begun) == (False, True, False)
+    assert "action=status" in (tmp_path / f"{name}.in").read_text()

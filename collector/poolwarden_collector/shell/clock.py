@@ -31,6 +31,11 @@ def awake_or_not_ms() -> int:
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // _NS_PER_MS
 
 
+def slept_ms() -> int:
+    """Milliseconds that this machine has been suspended since its boot, to about one."""
+    return awake_or_not_ms() - mono_ms()
+
+
 def wall_text() -> str:
     """The wall clock in RFC 3339 with milliseconds, UTC; for people, never compared."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

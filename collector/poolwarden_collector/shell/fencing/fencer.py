@@ -40,6 +40,7 @@ from poolwarden_collector.core.model.events import Event, FenceEnded, PowerRead
 from poolwarden_collector.core.model.orders import FenceProxy, Order
 from poolwarden_collector.core.model.power import DeviceIdentity, Power, PowerReading, Trouble
 from poolwarden_collector.core.model.values import Ms, PoolId
+from poolwarden_collector.shell import clock
 from poolwarden_collector.shell.config.fence_blocks import Fence
 from poolwarden_collector.shell.fencing.agent_run import LONGEST_LINE, AgentRun, run_agent
 from poolwarden_collector.shell.fencing.device_identity import LIMIT_S as IDENTITY_LIMIT_S
@@ -66,8 +67,11 @@ class Fencer:
         send: Callable[[PoolId, Order], bool] = lambda _pool, _order: False,
         site: Callable[[PoolId], str] = lambda _pool: "",
         slots: int = 0,
+        slept: Callable[[], Ms] = clock.slept_ms,
     ) -> None:
-        """``site``: of a pool, empty: of none; ``slots``: agents that may run at once, 0: as the machine is."""
+        """``site``: of a pool, empty: of none; ``slots``: agents that may run at once, 0: as the machine is;
+        ``slept``: how long this machine has slept so far, which ``now`` does not count.
+        """
         self._devices = {device.name: device for device in devices}
         self.turns = Turns(slots or own_slots())
         self._numbers = itertools.count()
@@ -76,6 +80,7 @@ class Fencer:
         self._site = site
         self._post = post
         self._now = now
+        self._slept = slept
         self._send = send
         self._proxies: dict[PoolId, Proxies] = {}  # what members run, by pool
         self._tasks: set[asyncio.Task[None]] = set()
@@ -118,7 +123,7 @@ class Fencer:
 
     def power_off(self, pool: PoolId, effect: PowerOff) -> None:
         """Switch a host off; answered by FenceEnded."""
-        task = self._begin(self._off(pool, effect))
+        task = self._begin(self._off(pool, effect, self._now(), self._slept()))
         self._offs[task] = pool
         self._by_run[effect.run_id] = (task, isinstance(effect.by, Through))
 
@@ -143,7 +148,7 @@ class Fencer:
 
     def power_on(self, pool: PoolId, effect: PowerOn) -> None:
         """Switch a host on; answered by FenceEnded."""
-        task = self._begin(self._on(pool, effect))
+        task = self._begin(self._on(pool, effect, self._now(), self._slept()))
         self._offs[task] = pool
         task.add_done_callback(lambda done: self._offs.pop(done, None))
 
@@ -252,10 +257,10 @@ class Fencer:
         text, power = end.run.text, power_of(end.run)
         return PowerReading(power, device.name, began, ended, text, said, trouble, told, ended - at, through)
 
-    async def _off(self, pool: PoolId, effect: PowerOff) -> None:
+    async def _off(self, pool: PoolId, effect: PowerOff, asked: Ms, slept: Ms) -> None:
         try:
             # safety: `off` and nothing else; the core has made the intent durable before this effect.
-            await self._switch(pool, effect, "off")
+            await self._switch(pool, effect, "off", asked, slept)
         except asyncio.CancelledError:
             if effect.run_id in self._recalled:
                 self._tell_recalled(pool, effect)
@@ -268,25 +273,26 @@ class Fencer:
         # safety: certain only of one that never began; what a killed agent has asked for may still happen.
         self._post(pool, FenceEnded(effect.host, effect.run_id, False, not begun, text, self._now(), begun=begun))
 
-    async def _on(self, pool: PoolId, effect: PowerOn) -> None:
-        await self._switch(pool, effect, "on")
+    async def _on(self, pool: PoolId, effect: PowerOn, asked: Ms, slept: Ms) -> None:
+        await self._switch(pool, effect, "on", asked, slept)
 
-    async def _switch(self, pool: PoolId, effect: PowerOff | PowerOn, action: str) -> None:
-        run = await self._run(pool, effect, action)
+    async def _switch(self, pool: PoolId, effect: PowerOff | PowerOn, action: str, asked: Ms, slept: Ms) -> None:
+        run = await self._run(pool, effect, action, asked, slept)
         # A negative code is a signal: the agent may have sent its command before it was killed.
         certain = not run.started or (run.code is not None and run.code >= 0)
         _log.warning("power-%s of host %s by %s: %s", action, effect.host, effect.device, run.text)
         ok, now = run.code == 0, self._now()
         self._post(pool, FenceEnded(effect.host, effect.run_id, ok, certain, run.text, now, begun=run.started))
 
-    async def _run(self, pool: PoolId, effect: PowerOff | PowerOn, action: str) -> AgentRun:
-        """Run in turn; not at all if the turn comes late."""
+    async def _run(self, pool: PoolId, effect: PowerOff | PowerOn, action: str, asked: Ms, slept: Ms) -> AgentRun:
+        """Run in turn; not at all if the turn comes late. ``slept``: as this machine had when it was ordered."""
         name = effect.device
-        asked, device = self._now(), self._devices.get(name)
+        device = self._devices.get(name)
         if device is None:
             return AgentRun(None, False, "", "", f"fence device {name} is not configured (any more)")
         async with self._turn(next(self._numbers), self._ask(pool, device, effect.by, Urgency.PROOF)):
-            began = self._now()
+            # safety: a machine that wakes up may have the turn come before the loop has noticed that it was away.
+            began = self._now() + max(0, self._slept() - slept)
             if late := too_late(effect, asked, began):
                 return AgentRun(None, False, "", "", late)
             newest = self._devices.get(name)
