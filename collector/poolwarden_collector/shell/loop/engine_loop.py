@@ -379,8 +379,8 @@ class EngineLoop:
         # safety: only from here on is the step real; everything above can be repeated from the same state.
         self.roster.pools[uuid] = outcome.pool
         # safety: also on the clock that counts a machine's sleep, which may have come between the commit and here.
-        late = behind + max(self._now - now, self._boottime - boottime)
         for effect in outcome.effects:
+            late = behind + max(self._now - now, self._boottime - boottime)  # anew: an epoch may have been begun
             yield from self._perform(uuid, effect, late)
         self._do(Stepped(happening))
 
@@ -460,6 +460,9 @@ class EngineLoop:
             slow = "the journal's disk is slow, or this machine is, or it slept: an effect was"
             self.roster.warn(f"{slow} {text}", slow)
             self._drop(pool, effect, text)
+        elif self.roster.stalled and isinstance(effect, _ACTS):
+            # safety: its step is durable, but the disk has failed since (an epoch's write): nothing could be recorded.
+            self._drop(pool, effect, "not begun: nothing can be recorded any more")
         elif pool in self.roster.stood_down and isinstance(effect, _ACTS):
             self._drop(pool, effect, "not begun: this collector has stood down")
         elif isinstance(effect, effects.StandDown):
