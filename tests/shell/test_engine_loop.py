@@ -269,28 +269,6 @@ def test_a_higher_epoch_is_durable_before_the_effects_that_carry_it(played: Play
     assert played.through(ev.Tick())[-1] == on.Stepped(Happening(POOL, ev.Tick()))  # not raised twice
 
 
-def test_what_waits_for_a_higher_epoch_grows_old_meanwhile(played: Played) -> None:
-    played.through(CONNECTED)
-    played.gives(effects.RaiseEpoch(HIGHER), OFF)
-    played.take(CONNECTED)
-    assert isinstance(played.committed().write, on.BeginEpoch)
-    played.now += LATE_MS + 1
-    acts = played.committed(HIGHER + 1).acts
-    assert not of(on.Begin, acts) and [each.effect for each in of(on.Drop, acts)] == [OFF]
-
-
-def test_nothing_is_begun_once_the_disk_has_failed_over_an_epoch(played: Played) -> None:
-    played.through(CONNECTED)
-    played.gives(effects.RaiseEpoch(HIGHER), ORDER, OFF, READ)
-    played.take(CONNECTED)
-    assert isinstance(played.committed().write, on.BeginEpoch)
-    acts = played.failed().acts
-    assert [each.effect for each in of(on.Begin, acts)] == [READ]
-    assert [each.effect for each in of(on.Drop, acts)] == [ORDER, OFF]
-    (post,) = of(on.Post, acts)
-    assert post.event.certain and not post.event.begun
-
-
 def test_an_epoch_that_no_disk_takes_is_raised_once_it_can_be(played: Played) -> None:
     played.through(ev.Tick())
     played.gives(effects.RaiseEpoch(HIGHER), READ)
