@@ -54,6 +54,7 @@ class Recorded:
     def __init__(self) -> None:
         self.given: list[Any] = []
         self.pool, self.host, self.state, self.account = POOL, HOSTS[0], self, None
+        self.stream, self.transit = 0, 0
 
     def late(self, *given: Any) -> None:
         self.given.append(given)
@@ -71,7 +72,7 @@ class Recorded:
 def test_what_an_agent_kept_while_nobody_listened_goes_to_the_telemetry_store_and_nowhere_else() -> None:
     def stored(message: pb.AgentMessage, telemetry: Recorded | None) -> None:
         gateway: Any = Gateway.__new__(Gateway)
-        gateway._telemetry = telemetry
+        gateway._telemetry, gateway._transits = telemetry, {}
         gateway._take(Recorded(), message, 0, 0)
 
     store, history = Recorded(), pb.Late()
