@@ -26,7 +26,7 @@ _END_STREAM, _END_HEADERS, _ACK = 1, 4, 1
 _LARGEST = (1 << 31) - 1
 _INITIAL_WINDOW, _MAX_FRAME = 4, 5  # of SETTINGS
 _WINDOW_AT_FIRST = 65_535
-_WORDS = re.compile(rb"grpc-message..?([ -~]{4,300})", re.DOTALL)
+_WORDS = re.compile(rb"grpc-message..??([ -~]{4,300})", re.DOTALL)
 
 
 def _frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:

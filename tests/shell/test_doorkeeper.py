@@ -66,6 +66,30 @@ def test_a_look_costs_little_where_nobody_is_mute_and_asks_each_socket_once(monk
                 each.close()
 
 
+def test_while_agents_come_in_those_that_wait_for_it_are_left_and_afterwards_they_are_too_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(doorkeeper, "MOST_OF_ADDRESS", 1)
+    calls = 0
+    keeper = doorkeeper.Doorkeeper(set, lambda count: None, lambda: calls)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        pairs, port = connected(listener, 4), listener.getsockname()[1]
+        try:
+            calls = 1
+            assert [keeper.look(port, set()) for _ in range(doorkeeper.HERD_LOOKS)] == [0] * doorkeeper.HERD_LOOKS
+            calls = 2
+            monkeypatch.setattr(doorkeeper, "MOST_OF_HERD", 3)
+            assert keeper.look(port, set()) == 1, "there is a bound to it"
+            monkeypatch.setattr(doorkeeper, "MOST_OF_HERD", 10_000)
+            pairs.pop(0)[0].close()
+            assert [keeper.look(port, set()) for _ in range(doorkeeper.HERD_LOOKS)][:-1] == [0] * 4
+            assert keeper.look(port, set()) >= 2, "nobody has come in for some looks"
+        finally:
+            for client, each in pairs:
+                client.close()
+                each.close()
+
+
 def test_a_file_that_is_another_connection_by_now_is_not_shut() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]

@@ -22,6 +22,8 @@ Rules
   connection); only a Goodbye message is one.
 * Keepalive 2 s / 1 s finds a cut link in about 1.6 s. Agents ping as often, and are not punished for it. Where every
   pool reports less often than that, the collector's own pings are for links on which a report is overdue.
+* Of a limit of time only what this process had time to read in counts (patience.py); a call that gRPC has not handed
+  over yet waits ten minutes. Who is cut because the collector is late would make it later.
 * Certificates are read at every handshake: a renewed file is used from the next stream on, without a restart.
 """
 
@@ -41,7 +43,8 @@ from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_collector.core.model.events import AgentReported, Event, HostElsewhere, HostRefused
 from poolwarden_collector.core.model.values import HostId, Ms, PoolId
 from poolwarden_collector.shell import clock
-from poolwarden_collector.shell.agents.budgets import FOLD_MS, LONGEST, Account, Accounts, OverBudget
+from poolwarden_collector.shell.agents import patience
+from poolwarden_collector.shell.agents.budgets import FOLD_MS, LONGEST, MOST_HOSTS, Account, Accounts, OverBudget
 from poolwarden_collector.shell.agents.doorkeeper import Doorkeeper, Peer, peer_of, shut
 from poolwarden_collector.shell.agents.messages import orders
 from poolwarden_collector.shell.agents.messages.bounds import LONGEST_NAME, Implausible, admit
@@ -97,6 +100,11 @@ OPTIONS = (
     ("grpc.max_connection_idle_ms", 10_000),
     ("grpc.max_concurrent_streams", 8),
     ("grpc.max_metadata_size", 8 * 1024),
+    # gRPC hands calls over one by one, each within some turns of the loop. Those of a herd that wait for it keep their
+    # places (gRPC's own: 30 s, 1,000 calls): each that is cut comes again by a new handshake, and no herd gets smaller.
+    ("grpc.server_max_unrequested_time_in_server", 600),
+    ("grpc.server.max_pending_requests", MOST_HOSTS),
+    ("grpc.server.max_pending_requests_hard_limit", MOST_HOSTS),
 )
 
 _log = logging.getLogger(__name__)
@@ -133,6 +141,7 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
         self._accounts = Accounts(roster.now)
         self._told: dict[HostId, Ms] = {}  # when a pool was told last that its host was refused
         self._late = 0
+        self._calls = 0  # of agents whose certificate names a host, since the start
         self._transits: dict[int, tuple[Ms, Ms, PoolId]] = {}  # of each stream's newest message: arrival and transit
         self._folding: dict[int, Session] = {}  # streams of which a report waits to be handed on, by their numbers
         self._speaking: Counter[Peer] = Counter()
@@ -150,7 +159,7 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
             raise OSError(f"{listen}: cannot be listened on ({error})") from error
         await server.start()
         self._server = server
-        keeper = Doorkeeper(lambda: set(self._speaking), self._shut_mute)
+        keeper = Doorkeeper(lambda: set(self._speaking), self._shut_mute, lambda: self._calls)
         self._doorkeeper = asyncio.ensure_future(keeper.watch(self.port))
 
     async def stop(self) -> None:
@@ -176,6 +185,7 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
         """One agent's stream from Hello to its end."""
         who = identity_of(context.auth_context())
         proven = who.host if who is not None else ""
+        self._calls += bool(proven)
         account = self._accounts.of(proven, context.peer())
         try:
             account.stream(self._roster.now())
@@ -274,7 +284,7 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
             raise Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
         session.send(orders.challenge(session.nonce))
         text = f"it has not answered a nonce within {ANSWER_WITHIN_S:.0f} s, and this host has another stream"
-        asyncio.get_running_loop().call_later(ANSWER_WITHIN_S, lambda: session.close(text) if session.nonce else None)
+        patience.after(ANSWER_WITHIN_S, lambda: session.close(text) if session.nonce else None)
 
     def _enter(self, session: Session) -> None:
         """From now on this is its host's stream; what was kept back is taken."""
@@ -341,7 +351,7 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
 
     async def _first(self, context: Any, proven: HostId, account: Account) -> pb.AgentMessage:
         try:
-            message = await asyncio.wait_for(self._next(context, account), HELLO_WITHIN_S)
+            message = await patience.within(HELLO_WITHIN_S, self._next(context, account))
         except TimeoutError:
             raise Refused(grpc.StatusCode.DEADLINE_EXCEEDED, f"no Hello within {HELLO_WITHIN_S:.0f} s") from None
         except OverBudget as refusal:
