@@ -69,7 +69,8 @@ class Doorkeeper:
         """Shut those that are too many at this port; how many."""
         self._looks += 1
         files = _open_files()
-        if self._herd() and len(files) - len(speaking) <= MOST_OF_HERD:
+        herd = self._herd()
+        if herd and len(files) - len(speaking) <= MOST_OF_HERD:
             return 0
         # From half of it on their ages are known, by which they are chosen once they are too many.
         if len(files) - len(speaking) <= MOST_OF_ADDRESS // 2 and self._looks % LOOK_AT_ALL:
@@ -77,7 +78,7 @@ class Doorkeeper:
         mute = {peer: file for peer, file in self._sockets.at(port, files).items() if peer not in speaking}
         self._seen = {peer: self._seen.get(peer, self._looks) for peer in mute}
         newest_first = sorted(mute, key=lambda peer: -self._seen[peer])
-        too_many = newest_first[MOST_OF_HERD:] if self._quiet_looks < HERD_LOOKS else _too_many(newest_first)
+        too_many = newest_first[MOST_OF_HERD:] if herd else _too_many(newest_first)
         return sum(_shut(mute[peer], port, peer) for peer in too_many)
 
     def _herd(self) -> bool:
