@@ -98,6 +98,37 @@ def test_a_site_alone_has_most_of_the_slots() -> None:
     assert len(queue.begin()) >= 8
 
 
+def test_a_power_switch_waits_for_no_reading_of_another_device() -> None:
+    """In a mass loss with devices that take 20 s each: it would be late each time, and its pool would give it up."""
+    queue = Queue(16)
+    slow = [queue.ask(f"slow-{number}", PROOF) for number in range(14)]
+    while queue.begin():
+        pass
+    queue.over(*slow, after=SLOW_MS + 1)
+    for number in range(14):
+        queue.ask(f"slow-{number}", PROOF)
+    assert len(queue.begin()) == 8
+    queue.now += 20 * AGE_MS
+    switch = Ask("slow-13", "slow-0", PROOF, queue.now, switch=True)
+    queue.names.append("off")
+    queue.turns.ask(len(queue.names) - 1, switch)
+    assert queue.begin() == ["off"]
+
+
+def test_a_power_switch_waits_for_its_own_device_and_for_a_slot() -> None:
+    queue = Queue(2)
+    first, second = queue.ask("bmc", PROOF), queue.ask("other", PROOF)
+    queue.begin()
+    for device in ("bmc", "third"):
+        queue.names.append(f"off {device}")
+        queue.turns.ask(len(queue.names) - 1, Ask(device, "g", PROOF, queue.now, switch=True))
+    assert queue.begin() == []
+    queue.over(second)
+    assert queue.begin() == ["off third"]
+    queue.over(first)
+    assert queue.begin() == ["off bmc"]
+
+
 def test_slots_are_kept_for_what_a_proof_waits_for() -> None:
     queue = Queue(16)
     for number in range(40):

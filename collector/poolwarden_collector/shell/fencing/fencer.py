@@ -150,7 +150,12 @@ class Fencer:
         """Switch a host on; answered by FenceEnded."""
         task = self._begin(self._on(pool, effect, self._now(), self._slept()))
         self._offs[task] = pool
-        task.add_done_callback(lambda done: self._offs.pop(done, None))
+
+        def over(ended: asyncio.Task[None]) -> None:
+            self._offs.pop(ended, None)
+            self._begun.discard(effect.run_id)
+
+        task.add_done_callback(over)
 
     def heard(self, pool: PoolId, event: Event) -> None:
         """An event of this pool: a member's answer to what it runs may be in it."""
@@ -290,7 +295,8 @@ class Fencer:
         device = self._devices.get(name)
         if device is None:
             return AgentRun(None, False, "", "", f"fence device {name} is not configured (any more)")
-        async with self._turn(next(self._numbers), self._ask(pool, device, effect.by, Urgency.PROOF)):
+        ask = replace(self._ask(pool, device, effect.by, Urgency.PROOF), switch=True)
+        async with self._turn(next(self._numbers), ask):
             # safety: a machine that wakes up may have the turn come before the loop has noticed that it was away.
             began = self._now() + max(0, self._slept() - slept)
             if late := too_late(effect, asked, began):

@@ -3,7 +3,9 @@
 Rules
 -----
 * One run at a time per device, whoever asks for it.
-* Before all others goes what a proof waits for, then what an open failover, then what a suspicion, then what the day
+* A power switch goes before every reading, and takes any slot that is free: it is begun within seconds or not at all,
+  and a pool that asks for it in vain a few times gives that device up. Readings lose nothing but a moment.
+* Of readings goes first what a proof waits for, then what an open failover, then what a suspicion, then what the day
   asks for. Of the same urgency the one that has waited longest. Who waits rises by one place each ``AGE_MS``, so nobody
   waits for ever.
 * An agent that this collector runs takes a *slot*: it is a process. How many there are says the machine (``slots_of``).
@@ -35,22 +37,26 @@ AGE_MS: Ms = 30_000
 SLOW_MS: Ms = 5_000
 _FEWEST, _MOST = 16, 128
 _OF_ONE = 64 << 20  # bytes: a fence agent in Python with the tool that it calls
+_FIRST = -1_000_000_000  # no reading waits so long
 _SHARE = 8  # of the machine's memory, and of the processes that may be
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A run that is wanted. ``here``: this collector runs it itself; ``group``: whose slots it counts among."""
+    """A run that is wanted. ``here``: this collector runs it itself; ``group``: whose slots it counts among;
+    ``switch``: it switches power.
+    """
 
     device: str
     group: str
     urgency: Urgency
     since: Ms
     here: bool = True
+    switch: bool = False
 
     def place(self, now: Ms) -> tuple[int, Ms]:
         """The lowest goes first."""
-        return self.urgency - int((now - self.since) // AGE_MS), self.since
+        return _FIRST if self.switch else self.urgency - int((now - self.since) // AGE_MS), self.since
 
 
 class Turns:
@@ -145,6 +151,8 @@ class _Holders:
             return False
         if not ask.here:
             return True
+        if ask.switch:
+            return self._free > 0
         slots, proof = self._turns.slots, ask.urgency is Urgency.PROOF
         kept = 0 if proof else slots // 8
         if self._free <= kept:
