@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -14,7 +15,7 @@ import pytest
 
 from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.epoch import LOT_BITS
-from poolwarden_collector.shell.store import journal_file, journal_records, salvage
+from poolwarden_collector.shell.store import journal_file, journal_records, log_damage, salvage
 from poolwarden_collector.shell.store.journal import FILE, Journal, JournalError, Row
 
 from .rig import POOL
@@ -152,20 +153,25 @@ def test_a_snapshot_behind_the_hole_makes_the_record_whole(
     leaves = pages(tmp_path / FILE, "entries")
     zeroed(tmp_path / FILE, leaves[7 if folded_by_now else -3])
     journal = opened(tmp_path)
-    assert (journal.epoch != 0) == folded_by_now
+    assert journal.epoch == 0, "nobody knows of which pools nothing is left"
+    assert journal.folds_over_a_hole() != folded_by_now
     if folded_by_now:
         assert {pool: journal.record(pool) for pool in journal.pools()} == before
         assert "no pool's state" not in journal.damage
     journal.close()
     if not folded_by_now:
-        # Both pools have entries and snapshots from behind the hole: from then on it is over.
-        journal = Journal(tmp_path)
-        assert journal.epoch == 0
-        journal.begin_epoch()
+        # No snapshot hides the hole; it is over once both pools' hosts have said that the journal is not the newest.
         for pool in (POOL, OTHER):
-            journal.commit(pool, entries(700, 1))
-        journal.keep_snapshots(journal.snapshots_due())
-        journal.close()
+            journal = Journal(tmp_path)
+            assert journal.epoch == 0
+            journal.begin_epoch()
+            for each in (POOL, OTHER):
+                journal.commit(each, entries(700, 1))
+            due = [each.pool for each in journal.snapshots_due()]
+            assert pool not in due
+            journal.commit(pool, [Entry(Kind.RESTORED, "", {"host": "h", "ended": 0})])
+            assert pool in [each.pool for each in journal.snapshots_due()]
+            journal.close()
         journal = Journal(tmp_path)
         assert journal.epoch >> LOT_BITS == 1 and not journal.damage
         journal.close()
@@ -280,4 +286,110 @@ def test_a_sound_file_is_left_as_it_is(tmp_path: Path) -> None:
     journal = opened(tmp_path)
     assert not journal.damage and not damaged_files(tmp_path) and not journal.folds_over_a_hole()
     assert journal.epoch >> LOT_BITS == 2
+    journal.close()
+
+
+def killed(folder: Path) -> Path:
+    """The files of a journal that nobody closed, a pause and some entries more in its log."""
+    made(folder)
+    journal = Journal(folder)
+    journal.begin_epoch()
+    for number in range(10):
+        journal.commit(POOL, entries(1_000 + number, 1))
+    journal.commit(POOL, [Entry(Kind.PAUSED, "paused", {"reason": "work"})])
+    journal.commit(POOL, entries(2_000, 1))
+    copy = folder / "killed"
+    copy.mkdir()
+    for tail in ("", "-wal"):
+        shutil.copy(folder / f"{FILE}{tail}", copy / f"{FILE}{tail}")
+    journal.close()
+    return copy
+
+
+def flipped(path: Path, at: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("part", ["first", "middle", "before-the-last", "header", "salt"])
+def test_a_log_that_is_damaged_before_its_end_is_not_taken_for_the_newest(tmp_path: Path, part: str) -> None:
+    folder = killed(tmp_path)
+    log = folder / f"{FILE}-wal"
+    count = (log.stat().st_size - 32) // (PAGE + 24)
+    frame = {"first": 0, "middle": count // 2, "before-the-last": count - 10, "salt": count // 2}.get(part)
+    flipped(log, 17 if frame is None else 32 + frame * (PAGE + 24) + (9 if part == "salt" else 900))
+    before = log.read_bytes()
+    journal = opened(folder)
+    assert journal.epoch == 0 and "what was written last" in journal.damage and "\n" not in journal.damage
+    [kept] = damaged_files(folder)
+    assert kept.with_name(kept.name + "-wal").read_bytes() == before
+    journal.close()
+
+
+def test_a_torn_end_of_the_log_is_no_damage(tmp_path: Path) -> None:
+    """A power cut within the last transaction: that was promised to nobody."""
+    folder = killed(tmp_path)
+    log = folder / f"{FILE}-wal"
+    whole = log.read_bytes()
+    for cut in (len(whole) - 700, len(whole) - PAGE - 24 - 5, 32 + 10, 32, 0):
+        log.write_bytes(whole[:cut])
+        assert log_damage.found(folder / FILE) == ""
+    log.write_bytes(whole)
+    flipped(log, len(whole) - 700)
+    assert log_damage.found(folder / FILE) == ""
+    journal = opened(folder)
+    assert not journal.damage and journal.record(POOL).paused == "work" and journal.epoch >> LOT_BITS == 3
+    journal.close()
+
+
+def test_a_log_that_was_begun_anew_is_no_damage(tmp_path: Path) -> None:
+    """Frames of the log before stand behind the end of today's."""
+    made(tmp_path)
+    journal = Journal(tmp_path)
+    for number in range(20):
+        journal.commit(POOL, entries(1_000 + number, 1))
+    with journal._reading() as db:
+        db.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+    for number in range(3):
+        journal.commit(POOL, entries(1_100 + number, 1))
+    assert log_damage.found(tmp_path / FILE) == ""
+    journal.close()
+
+
+def test_a_page_of_earlier_days_hides_nothing(tmp_path: Path) -> None:
+    """It reads without an error; what stood behind it is in the indexes."""
+    made(tmp_path)
+    with contextlib.closing(sqlite3.connect(tmp_path / FILE)) as db:
+        [(root,)] = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'entries'").fetchall()
+    earlier = (tmp_path / FILE).read_bytes()[(root - 1) * PAGE : root * PAGE]
+    journal = Journal(tmp_path)
+    journal.commit(POOL, entries(1_000, 100))
+    journal.commit(POOL, [Entry(Kind.PAUSED, "paused", {"reason": "work"})])
+    journal.close()
+    with (tmp_path / FILE).open("r+b") as file:
+        file.seek((root - 1) * PAGE)
+        file.write(earlier)
+    journal = opened(tmp_path)
+    assert journal.record(POOL).paused is None and "some of entries" in journal.damage
+    assert journal.epoch == 0 and journal.folds_over_a_hole()
+    journal.close()
+
+
+def test_a_pool_of_which_no_entry_is_left_is_judged_too(tmp_path: Path) -> None:
+    """The others have snapshots from behind the hole."""
+    third = "4c0b3b4e-0001-4f5e-9d1c-2f4f0a7f6a99"
+    journal = Journal(tmp_path)
+    journal.begin_epoch()
+    journal.commit(POOL, entries(0, 60))
+    journal.commit(third, [Entry(Kind.PAUSED, "paused", {"reason": "away"})])
+    for pool in (POOL, OTHER):
+        journal.commit(pool, entries(60, 200))
+    journal.keep_snapshots(journal.snapshots_due())
+    journal.close()
+    data = (tmp_path / FILE).read_bytes()
+    leaves = pages(tmp_path / FILE, "entries")
+    zeroed(tmp_path / FILE, *(number for number in leaves if b'"away"' in data[number * PAGE : (number + 1) * PAGE]))
+    journal = opened(tmp_path)
+    assert third not in journal.pools() and not journal.folds_over_a_hole() and journal.epoch == 0
     journal.close()

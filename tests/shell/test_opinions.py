@@ -266,3 +266,23 @@ async def test_a_step_of_the_wall_clock_changes_nothing(tmp_path: Path, monkeypa
         monkeypatch.setattr(time, "time", lambda hours=hours: real() / 1e9 + hours * 3_600)
         await world.service.take(Happening(POOL, ev.Tick()))
     assert roster.quiet_until(POOL) == quiet and roster.blind == ""
+
+
+async def test_every_pool_whose_hosts_have_obeyed_a_lost_past_is_quiet_and_not_the_first_one_alone(
+    tmp_path: Path,
+) -> None:
+    """All hosts of one collector have obeyed the same epoch; the first of them raises this one above it."""
+    world = World(tmp_path)
+    await world.take(hello(HOSTS[0]))
+    await world.take(hello(HOSTS[1], OTHER), OTHER)
+    world.journal.close()
+    again = World(tmp_path)
+    await again.service.begin()
+    roster = again.service.roster
+    lost = roster.epoch + 10**9
+    await again.take(hello(HOSTS[0], highest_epoch=lost))
+    assert roster.epoch > lost
+    await again.take(hello(HOSTS[1], OTHER, highest_epoch=lost), OTHER)
+    assert [roster.pools[pool].live.journal_gap.restored for pool in (POOL, OTHER)] == [True, True]
+    await again.take(hello(HOSTS[1], OTHER, highest_epoch=roster.epoch), OTHER)
+    assert [row.kind for row in again.journal.history(OTHER)].count("journal-restored") == 1

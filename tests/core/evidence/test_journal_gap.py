@@ -214,6 +214,32 @@ def test_a_higher_epoch_in_the_quiet_time_is_exceeded_and_makes_it_quiet_for_lon
     assert g.pool.live.journal_gap.quiet_until == g.now + g.policy.quiet_time_restored
 
 
+def test_what_another_pools_host_has_raised_the_epoch_above_is_this_pools_lost_past_too() -> None:
+    g = Guarded()
+    g.restart_collector()
+    first = g.site.epoch
+    g.site = replace(g.site, epoch=41, raised=(first, 41))
+    g.connect(g.host(3), highest_epoch=40)
+    assert g.kinds().count("journal-restored") == 1 and g.pool.record.doubted == uuid(3)
+    assert g.pool.live.journal_gap.quiet_until == g.now + g.policy.quiet_time_restored
+    g.connect(g.host(2), highest_epoch=40)
+    assert not g.pool.record.doubted and g.kinds().count("journal-restored") == 1
+    quiet = g.pool.live.journal_gap.quiet_until
+    g.run(4_000)
+    g.connect(g.host(1), highest_epoch=40)
+    assert g.pool.live.journal_gap.quiet_until == quiet, "one word of it is enough"
+    assert not any(isinstance(e, RaiseEpoch | StandDown) for e in g.effects)
+
+
+@pytest.mark.parametrize("obeyed", [1, 2, 41, 55])
+def test_an_epoch_of_this_run_or_from_before_it_is_no_lost_past(obeyed: int) -> None:
+    g = Guarded()
+    g.restart_collector()
+    g.site = replace(g.site, epoch=55, raised=(g.site.epoch, 41, 55))
+    g.connect(g.host(3), highest_epoch=obeyed)
+    assert not g.has(Kind.RESTORED)
+
+
 def test_a_journal_from_before_a_promotion_finds_the_new_master_and_owes_the_old_one_its_tombstone() -> None:
     """h2 was promoted, the backup says that h1 is master. h1 is off and comes back later, untold."""
     g = Remembering()

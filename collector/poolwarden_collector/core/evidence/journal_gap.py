@@ -14,6 +14,8 @@ Rules
   time begins anew, and longer, so that everybody has spoken before anything is decided.
 * As long as one host alone says so it may be wrong, or lie: nothing is done by itself in that pool before another of
   its hosts says the same or a person acknowledges it. What it claims beyond that meanwhile raises nothing.
+* What one pool's host has raised the epoch above is the past of every pool that has obeyed it: an epoch that was obeyed
+  between the run's first one and its own now, and that is none of the run's, is from beyond the journal's end as well.
 * A host raises the epoch once in a run of the collector: who claims a higher one again is obeyed by another one.
 * An open failover from before such a gap has a lower term now and ends without a promotion (steps.py); it is never
   resumed.
@@ -49,7 +51,7 @@ def compare(tx: Transaction, hello: Hello) -> None:
         return
     _corroborated(tx, hello)
     heard, why = _gap(tx, hello)
-    if not why and obeyed:
+    if not why and (obeyed or _of_the_lost_past(tx, hello)):
         why = f"{tx.name(hello.host)} has obeyed epoch {name(hello.highest_epoch)}, this one is {name(tx.site.epoch)}"
     if why:
         _restored(tx, hello.host, why, heard, hello.highest_epoch)
@@ -66,6 +68,14 @@ def _gap(pool: Snapshot, hello: Hello) -> tuple[int, str]:
         if term := _unknown(pool, result):
             return max(heard, term), f"{who} has carried out {result.order_id}, which this journal does not know"
     return pool.record.term, ""
+
+
+def _of_the_lost_past(pool: Snapshot, hello: Hello) -> bool:
+    """Has it obeyed an epoch above which another pool's host has raised this run, before this pool had a word in it?"""
+    own = pool.site.raised
+    # safety: without this the first pool that speaks would end the gap for all of them.
+    lost = bool(own) and own[0] < hello.highest_epoch < pool.site.epoch and hello.highest_epoch not in own
+    return lost and not pool.live.journal_gap.restored
 
 
 def _highest_term(hello: Hello) -> int:
@@ -146,7 +156,7 @@ def _restored(tx: Transaction, host: HostId, why: str, heard: int, obeyed: int =
         ended = tx.record.restored[0] if tx.live.journal_gap.restored else tx.record.term
         alone = len(tx.record.hosts) > 1 and not tx.live.journal_gap.restored and not doubted
         data = {"host": host, "why": why, "heard": heard, "ended": ended, "alone": alone}
-        data |= {"epochs": [tx.site.epoch, obeyed]}
+        data |= {"epochs": [tx.site.raised[0] if tx.site.raised else tx.site.epoch, obeyed]}
         tx.write(Entry(Kind.RESTORED, text, data, "", term))
         body = (
             f"{why}. Was it restored from a backup, lost, or is there another collector? Nothing is begun for "

@@ -210,6 +210,8 @@ class Site:
     clock: str = ""  # names the clock of `now`: the same after a restart of the collector, another after its machine's
     # Open alerts that the engine has not raised (of hooks), for what is shown: key, severity, title.
     beside: tuple[tuple[str, str, str], ...] = ()
+    # Where this run has raised its epoch above what a host had obeyed: every epoch of it, the first one first.
+    raised: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

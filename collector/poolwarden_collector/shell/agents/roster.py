@@ -87,6 +87,7 @@ class Roster:
     def __init__(self, config: Config, epoch: int, now: Callable[[], Ms], clock: str = "") -> None:
         self.config = config
         self.epoch = epoch
+        self.raised: tuple[int, ...] = ()  # every epoch of this run, once a host's word has raised it
         self.now = now
         self.clock = clock or f"run {epoch}"  # which clock that is; one without a name is this run's alone
         self.started_at = now()
@@ -110,7 +111,16 @@ class Roster:
         blind = self.sites.get(self.config.policy_of(pool).site)
         deposed = self.stood_down.get(pool, "")
         why = blind.why if blind else ""
-        return Site(self.epoch, self.started_at, self.quiet_until(pool), why, self.behind_ms, deposed, self.clock)
+        return Site(
+            self.epoch,
+            self.started_at,
+            self.quiet_until(pool),
+            why,
+            self.behind_ms,
+            deposed,
+            self.clock,
+            raised=self.raised,
+        )
 
     def condition(self) -> dict[str, Any]:
         """Everything of which ``site`` is made, to be compared with itself later: what is not named here counts."""

@@ -492,7 +492,9 @@ class EngineLoop:
         if self._epoch_above < self.roster.epoch:
             return
         try:
+            before = self.roster.raised or (self.roster.epoch,)
             self.roster.epoch = yield BeginEpoch(self._epoch_above)
+            self.roster.raised = (*before, self.roster.epoch)
             self._do(Say(WARNING, f"epoch raised to {self.roster.epoch}: an agent had seen {self._epoch_above}"))
         except NotDurable as error:
             self._stall(str(error))  # repeated when the journal works again

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlite_utils import Database
 
-from poolwarden_collector.core.model.entries import Entry
+from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.values import Ms, PoolId
 from poolwarden_collector.core.state.pool_record import BadEntry, PoolRecord, apply
 from poolwarden_collector.shell import clock
@@ -75,11 +75,11 @@ class Records:
             lost = _lost_after(db.conn)
             known = {row["pool"] for row in db.query("SELECT DISTINCT pool FROM snapshots")} if lost >= 0 else set()
         pools = known.union(self.pools()) if lost >= 0 else known
-        return lost >= 0 and (not pools or any(self._built_on(pool) <= lost for pool in pools))
+        return lost >= 0 and (not pools or any(self._has_a_hole(pool, lost) for pool in pools))
 
-    def _built_on(self, pool: PoolId) -> int:
+    def _has_a_hole(self, pool: PoolId, lost: int) -> bool:
         with self._reading() as db:
-            return snapshots.newest(db, pool)[0]
+            return snapshots.newest(db.conn, pool)[0] <= lost and not _told_behind(db.conn, pool, lost)
 
     def snapshots_due(self, most: int = 32) -> list[snapshots.Snapshot]:
         """Of the pools with a long tail, as many as said: their records as of now, folded beside the writing one."""
@@ -91,7 +91,7 @@ class Records:
                 for pool in [row["pool"] for row in db.execute(_POOLS)]:
                     if len(found) >= most:
                         break
-                    if _long_tail(db, pool, lost):
+                    if _long_tail(db, pool) and not _over_a_hole(db, pool, lost):
                         found += self._snapshot(db, pool, releases)
         except (sqlite3.Error, OSError) as error:
             raise JournalError(f"{self.path}: cannot be read: {error}") from error
@@ -124,13 +124,21 @@ class Records:
         return [made] if made is not None else []
 
 
-def _long_tail(db: sqlite3.Connection, pool: PoolId, lost: int) -> bool:
-    """Is a snapshot due? Also where entries are lost, and the pool's record is built on none from behind them."""
-    reached = snapshots.reached(db, pool)
+def _long_tail(db: sqlite3.Connection, pool: PoolId) -> bool:
+    """Is a snapshot due?"""
     query = "SELECT 1 FROM entries WHERE pool = ? AND seq > ? ORDER BY seq LIMIT 1 OFFSET ?"
-    if reached <= lost and db.execute(query, [pool, lost, 0]).fetchone() is not None:
-        return True
-    return db.execute(query, [pool, reached, SNAPSHOT_EVERY - 1]).fetchone() is not None
+    return db.execute(query, [pool, snapshots.reached(db, pool), SNAPSHOT_EVERY - 1]).fetchone() is not None
+
+
+def _over_a_hole(db: sqlite3.Connection, pool: PoolId, lost: int) -> bool:
+    """safety: would a snapshot hide entries that are missing before the pool's hosts have said what they know?"""
+    return lost >= 0 and snapshots.newest(db, pool)[0] <= lost and not _told_behind(db, pool, lost)
+
+
+def _told_behind(db: sqlite3.Connection, pool: PoolId, lost: int) -> bool:
+    """Have the pool's hosts said, since entries were lost, that this journal is not the newest?"""
+    query = "SELECT 1 FROM entries WHERE pool = ? AND kind = ? AND seq > ?"
+    return db.execute(query, [pool, Kind.RESTORED.value, lost]).fetchone() is not None
 
 
 def _lost_after(db: sqlite3.Connection) -> int:

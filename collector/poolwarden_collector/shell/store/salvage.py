@@ -7,11 +7,15 @@ Rules
   or while the collector runs, leaves a mark (``SUSPECT``), and the next start checks the file whole.
 * Every row of every table that can be read is copied, in its order, into a new file; up to which entry some are missing
   stands in it (``LOST``). The damaged file keeps all it had, with its log, as ``journal.db.damaged-TIME``.
+* A row that an index has and the table has not is missing, too: a page of earlier days reads without an error.
+* SQLite takes a log to its first frame that is not whole, and says nothing of those after it (log_damage.py): then
+  whatever was written last is missing.
 * The new file takes the journal's place in one rename. After a crash at any point the next start does the same again,
   or ends it.
-* safety: where a record is folded over missing entries, the epoch begins anew below every one that agents obey: so each
-  pool learns from its hosts that this journal is not the newest, as with a lost one (core/evidence/journal_gap.py). A
-  pool's snapshot from behind the gap ends that for it, for its record has no hole.
+* safety: where entries are missing, the epoch begins anew below every one that agents obey: so each pool learns
+  from its hosts that this journal is not the newest, as with a lost one (core/evidence/journal_gap.py); one of which no
+  entry is left does, too. That is over once each record is built on a snapshot from behind the gap, or the pool's hosts
+  have said so (``journal-restored``); before that none is folded over the gap.
 * Nothing but SQLite's own word for damage begins this: an input or output error may pass.
 """
 
@@ -28,6 +32,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from poolwarden_collector.shell.store import log_damage
 from poolwarden_collector.shell.store.read_only import read_only
 
 CHECKED_WHOLE = 64 << 20  # bytes
@@ -76,6 +81,8 @@ def suspect(path: Path) -> None:
 
 def damage(path: Path) -> str:
     """Why the file cannot go on as it is; empty: no damage was found. Raises sqlite3.Error, OSError where it fails."""
+    if why := log_damage.found(path):
+        return why
     mark = path.with_name(path.name + SUSPECT)
     whole = mark.exists() or path.stat().st_size <= CHECKED_WHOLE
     try:
@@ -96,8 +103,7 @@ def damage(path: Path) -> str:
 
 def schema_of(path: Path) -> str:
     """What a damaged file says of its schema. Raises sqlite3.Error where that cannot be read either."""
-    with contextlib.closing(sqlite3.connect(path, timeout=2.0)) as db:
-        db.execute("PRAGMA query_only = ON")
+    with read_only(path) as db:
         db.execute("PRAGMA writable_schema = ON")
         row = db.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
         db.execute("SELECT count(*) FROM (SELECT 1 FROM entries LIMIT 0)")
@@ -127,12 +133,12 @@ def rescue(path: Path, tables: str) -> Rescued:
     half.chmod(path.stat().st_mode & 0o777)
     with contextlib.closing(sqlite3.connect(half, isolation_level=None)) as new:
         new.executescript(tables)
-        with contextlib.closing(sqlite3.connect(path, timeout=2.0, isolation_level=None)) as old:
-            old.execute("PRAGMA query_only = ON")
+        # Read-only, for whoever may write folds the log into the damaged file as it closes that.
+        with read_only(path) as old:
             # A file that is shorter than it says is read as far as it goes (SQLite's own way of recovery).
             old.execute("PRAGMA writable_schema = ON")
             old.text_factory = lambda raw: raw.decode("utf-8", "replace")
-            rows, short, lost_after = _copied(old, new)
+            rows, short, lost_after = _copied(old, new, log_is_cut=bool(log_damage.found(path)))
         (verdict,) = new.execute("PRAGMA integrity_check(1)").fetchone()
         if verdict != "ok":
             raise sqlite3.DatabaseError(f"what was read is not sound: {verdict}")
@@ -148,7 +154,9 @@ def rescue(path: Path, tables: str) -> Rescued:
     return Rescued(rows, short, lost_after, damaged)
 
 
-def _copied(old: sqlite3.Connection, new: sqlite3.Connection) -> tuple[dict[str, int], tuple[str, ...], int | None]:
+def _copied(
+    old: sqlite3.Connection, new: sqlite3.Connection, log_is_cut: bool
+) -> tuple[dict[str, int], tuple[str, ...], int | None]:
     names = [name for (name,) in new.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")]
     rows, short, lost_after = dict[str, int](), [], None
     new.execute("BEGIN")
@@ -163,13 +171,38 @@ def _copied(old: sqlite3.Connection, new: sqlite3.Connection) -> tuple[dict[str,
                 rows[name] = rows.get(name, 0) + 1
             else:
                 reader.holes.append(int(row[0]))  # twice, or without what its table needs: no row that was written
+        if name == "entries":
+            reader.holes += _only_in_an_index(old, new)
         if reader.holes:
             short.append(name)
             lost_after = max(0, *reader.holes) if name == "entries" else lost_after
+    if log_is_cut:
+        short.append("what was written last")
+        last = new.execute("SELECT coalesce(max(seq), 0) FROM entries").fetchone()[0]
+        lost_after = max(last, lost_after or 0)
     if lost_after is not None:
         new.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (LOST, str(lost_after)))
+        # safety: also where every record that is left has no hole: of whole pools nothing may be left.
+        new.execute("INSERT OR REPLACE INTO meta VALUES ('epoch', '0')")
     new.execute("COMMIT")
     return rows, tuple(short), lost_after
+
+
+def _only_in_an_index(old: sqlite3.Connection, new: sqlite3.Connection) -> list[int]:
+    """The highest number that an index of the damaged file has, and no row that was copied; nothing: there is none."""
+    known = {seq for (seq,) in new.execute("SELECT seq FROM entries")}
+    highest = 0
+    whole = "type = 'index' AND tbl_name = 'entries' AND sql NOT LIKE '% WHERE %'"
+    for (index,) in new.execute(f"SELECT name FROM sqlite_master WHERE {whole}"):  # noqa: S608
+        rows = _each(old, f"SELECT rowid FROM entries INDEXED BY {index}")  # noqa: S608
+        while (row := _next(rows)) is not None and row is not _BROKEN:
+            if row[0] not in known and highest < row[0] < _HIGHEST:
+                highest = int(row[0])
+    return [highest] if highest else []
+
+
+def _each(db: sqlite3.Connection, query: str) -> Iterator[tuple[Any, ...]]:
+    yield from db.execute(query)
 
 
 class _Reader:
