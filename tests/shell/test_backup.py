@@ -14,7 +14,7 @@ from poolwarden_collector.shell.agents.order_key import load_or_make
 from poolwarden_collector.shell.config import certificates
 from poolwarden_collector.shell.config.config import load
 from poolwarden_collector.shell.enrolment import authority_files
-from poolwarden_collector.shell.store import telemetry
+from poolwarden_collector.shell.store import backup, telemetry
 from poolwarden_collector.shell.store.backup import BackupError, back_up
 from poolwarden_collector.shell.store.journal import FILE, Journal
 
@@ -50,6 +50,28 @@ def test_before_there_is_telemetry_the_journal_alone_is_a_whole_backup(tmp_path:
     telemetry._open(tmp_path / "state" / telemetry.FILE).conn.close()
     done = run("backup", tmp_path / "copies2", "--config", config)
     assert [Path(line).name for line in done.stdout.splitlines()] == [FILE, "telemetry.db"] and not done.stderr
+
+
+def test_commits_do_not_begin_a_copy_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of a journal of years would never end."""
+    monkeypatch.setattr(backup, "_PAGES", 10)
+    journal = Journal(tmp_path / "state")
+    journal.commit(POOL, [Entry(Kind.POOL_NAMED, "x", {"name": "x", "more": "y" * 3_000}) for _ in range(150)])
+    done = threading.Event()
+
+    def copy() -> None:
+        back_up(tmp_path / "state", tmp_path / "copy")
+        done.set()
+
+    thread = threading.Thread(target=copy)
+    thread.start()
+    commits = 0
+    while not done.is_set() and commits < 2_000:
+        journal.commit(POOL, [Entry(Kind.GOODBYE, "x", {"host": "h", "leaves": False})])
+        commits += 1
+    thread.join()
+    journal.close()
+    assert 2 < commits < 2_000
 
 
 def test_a_copy_made_in_the_middle_of_writing_is_of_one_instant(tmp_path: Path) -> None:

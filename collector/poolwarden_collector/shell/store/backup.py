@@ -15,7 +15,7 @@ from poolwarden_collector.shell.store import journal, telemetry
 
 FILES = (journal.FILE, telemetry.FILE)
 ORDER_KEY = "order-key.pem"  # shell/agents/order_key.py: without it every host has to be enrolled anew
-_PAGES = 1_000  # at a time: the writer waits for no longer than that
+_PAGES = 1_000  # at a time: the disk is the writer's in between
 _BUSY_S = 10.0
 
 
@@ -55,6 +55,9 @@ def _copy(source: Path, target: Path) -> None:
         contextlib.closing(sqlite3.connect(address, uri=True, timeout=_BUSY_S)) as read,
         contextlib.closing(sqlite3.connect(half)) as written,
     ):
+        # One state of the file from the first page to the last: else each commit of the collector's begins the copy
+        # anew, and that of a large journal never ends. The log keeps what is written meanwhile.
+        read.execute("BEGIN").execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
         read.backup(written, pages=_PAGES, sleep=0.01)
         (verdict,) = written.execute("PRAGMA integrity_check").fetchone()
         written.execute("PRAGMA journal_mode=DELETE")
