@@ -25,10 +25,12 @@ from typing import Any
 import psutil
 
 from poolwarden_collector.shell.config import certificates
+from poolwarden_lab.processes import launch
 from poolwarden_lab.processes.places import base_environment, code_path
 
 AGENTS = Path(__file__).with_name("scale_agents.py")
 ECHO = Path(__file__).with_name("scale_echo.py")
+_TIED = (sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), "-")
 _CORES = sorted(os.sched_getaffinity(0))
 COLLECTOR_CORE, AGENTS_CORE = {_CORES[0]}, {_CORES[-1]}
 LISTENING_LIMIT_S = 60.0
@@ -99,7 +101,7 @@ def free_port() -> int:
 
 
 class Running:
-    """A program that this benchmark started."""
+    """A program that this benchmark started; it dies with the benchmark, however that dies (launch.py)."""
 
     def __init__(self, command: list[str], log: Path, core: set[int], *, piped: bool = False) -> None:
         environment = base_environment(code_path("poolwarden_collector", "poolwarden", "poolwarden_lab"))
@@ -108,7 +110,7 @@ class Running:
         pipe = subprocess.PIPE if piped else subprocess.DEVNULL
         with log.open("ab") as said:
             self.process = subprocess.Popen(
-                command, stdin=pipe, stdout=pipe, stderr=said, env=environment, start_new_session=True
+                [*_TIED, *command], stdin=pipe, stdout=pipe, stderr=said, env=environment, start_new_session=True
             )
         os.sched_setaffinity(self.process.pid, core)
         self.seen = psutil.Process(self.process.pid)
