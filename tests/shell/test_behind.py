@@ -15,9 +15,12 @@ from poolwarden_collector.core.model import effects, orders
 from poolwarden_collector.core.model import events as ev
 from poolwarden_collector.core.model.hello import Hello
 from poolwarden_collector.core.model.host_facts import HostFacts
+from poolwarden_collector.shell.loop import ready as on
+from poolwarden_collector.shell.loop.engine_loop import RETRY_MS, TELL_BEHIND_MS
 from poolwarden_collector.shell.queue.inbox import MOST_WAITING, Inbox
 
 from .rig import HOSTS, POOL, running, until
+from .test_engine_loop import Played
 from .test_service import World
 
 pytestmark = pytest.mark.slow  # minutes of virtual or many kills of real time in each
@@ -178,3 +181,28 @@ async def test_a_full_queue_lets_readers_have_their_turn(tmp_path: Path) -> None
         finally:
             stop = True
             await feeding
+
+
+def test_what_no_disk_has_taken_is_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    played = Played(monkeypatch)
+    played.through(ev.Tick())
+
+    def late() -> on.Ready:
+        played.now += TELL_BEHIND_MS
+        return played.take(ev.Tick(), at=played.now - BEHIND_MS - 1)
+
+    def told(ready: on.Ready) -> list[type]:
+        written = []
+        while ready.write is not None:
+            written += [type(each) for each in ready.write.alerts] if isinstance(ready.write, on.Commit) else []
+            ready = played.committed()
+        return written
+
+    assert told(late()) == []
+    ready = late()
+    while not (isinstance(ready.write, on.Commit) and ready.write.alerts):
+        ready = played.committed()
+    played.failed()
+    assert played.roster.stalled and not played.roster.told_behind
+    played.now += RETRY_MS
+    assert [*told(late()), *told(late()), *told(late())] == [effects.AlertRaised] and played.roster.told_behind

@@ -568,20 +568,29 @@ class EngineLoop:
                 self._behind_since = now
                 self._do(Say(WARNING, f"{behind / 1000:.1f} s behind what is heard: nothing is begun"))
             if now - self._behind_since >= TELL_BEHIND_MS and not self.roster.told_behind:
-                self.roster.told_behind = True
                 told = COLLECTOR_BEHIND.told({"pool": self.roster.config.name, "seconds": f"{behind / 1000:.1f}"})
                 body = (
                     "Its machine or its disk is too slow. Nobody is taken for silent for that, and nothing is begun "
                     "before it has caught up. Look at load and disk of the collector's machine."
                 )
-                yield self._own_alert(
-                    effects.AlertRaised(_BEHIND_KEY, told.severity, told.title, told.body(body), {"message": told.id})
+                alert = effects.AlertRaised(
+                    _BEHIND_KEY, told.severity, told.title, told.body(body), {"message": told.id}
                 )
+                yield from self._told_behind(True, alert)
         elif behind <= CAUGHT_UP_MS and self._behind_since is not None and now - self._caught_up_at >= TELL_BEHIND_MS:
             self._behind_since = None
             if self.roster.told_behind:
-                self.roster.told_behind = False
-                yield self._own_alert(effects.AlertResolved(_BEHIND_KEY, "it has kept up with what it hears for 5 s"))
+                over = effects.AlertResolved(_BEHIND_KEY, "it has kept up with what it hears for 5 s")
+                yield from self._told_behind(False, over)
+
+    def _told_behind(self, told: bool, alert: effects.AlertRaised | effects.AlertResolved) -> Turn:
+        """Once, also where other pools' events are taken while it is written; what no disk has taken is told again."""
+        self.roster.told_behind = told
+        try:
+            yield self._own_alert(alert)
+        except Exception:
+            self.roster.told_behind = not told
+            raise
 
     def _own_alert(self, alert: effects.AlertRaised | effects.AlertResolved) -> Commit:
         """Of the collector, of no pool."""
