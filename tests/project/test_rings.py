@@ -23,7 +23,16 @@ LEFT = {
         {"processes.faults", "processes.lab"},
         {
             "virtual.collector." + each
-            for each in ("by_members", "fencing", "performer", "process", "sessions", "shell", "surroundings")
+            for each in (
+                "by_members",
+                "loop_driver",
+                "fencing",
+                "performer",
+                "process",
+                "sessions",
+                "shell",
+                "surroundings",
+            )
         },
     ],
 }

@@ -1,9 +1,7 @@
 """The collector's shell in virtual time: one process, killed at any point, rebuilt from its ledger.
 
-The loop is production's (shell/loop/engine_loop.py), on its roster, its handovers and its translation of streams; this
-is its driver in virtual time, as the service is in real time. What is taken while a step is under way waits, as in the
-service's inbox, with the instant of its arrival. Timers: a Tick each 250 ms, the collector's own probe at its general
-probe interval.
+The loop is production's (shell/loop/engine_loop.py), on its roster, its handovers and its translation of streams; it is
+driven by loop_driver.py. Timers: a Tick each 250 ms, the collector's own probe at its general probe interval.
 
 A process that stands still (SIGSTOP, a suspended machine) takes nothing: what comes is held and taken when it goes on;
 its timers fire late, once. A power command that was started outlives the collector, as a child process does; its result
@@ -12,30 +10,24 @@ does not.
 
 from __future__ import annotations
 
-from collections import deque
-from functools import partial
-
-from poolwarden_collector.core.model import effects, epoch
+from poolwarden_collector.core.model import effects
 from poolwarden_collector.core.model import events as ev
 from poolwarden_collector.core.model import orders as out
 from poolwarden_collector.core.model.values import PoolId
 from poolwarden_collector.core.state.live import Pool, Site
-from poolwarden_collector.core.state.pool_record import PoolRecord, fold
-from poolwarden_collector.shell.agents.roster import Roster
 from poolwarden_collector.shell.loop import ready as on
-from poolwarden_collector.shell.loop.engine_loop import TICK_MS, EngineLoop
-from poolwarden_collector.shell.queue.happening import Happening
+from poolwarden_collector.shell.loop.engine_loop import TICK_MS
 from poolwarden_lab.virtual.collector.fencing import SimFencer
 from poolwarden_lab.virtual.collector.ledger import Commit, Ledger
+from poolwarden_lab.virtual.collector.loop_driver import LoopDriver
 from poolwarden_lab.virtual.collector.performer import SimPerformer
 from poolwarden_lab.virtual.collector.points import Saboteur, name_of, nobody
-from poolwarden_lab.virtual.collector.process import SimProcess
 from poolwarden_lab.virtual.collector.sessions import SimSessions
 from poolwarden_lab.virtual.collector.surroundings import Counters, Settings, Surroundings
 from poolwarden_lab.virtual.world.streams import Stream
 
 
-class SimShell(SimProcess):
+class SimShell(LoopDriver):
     """One collector process, from its start to its end."""
 
     def __init__(
@@ -47,25 +39,13 @@ class SimShell(SimProcess):
         saboteur: Saboteur = nobody,
         node: str = "collector",
     ) -> None:
-        super().__init__(world, saboteur)
-        self.ledger = ledger
-        self.settings = settings
-        self.counters = counters
+        super().__init__(world, ledger, settings, counters, saboteur)
         self.node = node
         self.replies: dict[str, effects.Reply] = {}
-        self.refused_commits = 0
         self.anchors: tuple[bool, ...] = ()
-        self.begin_epoch()
-        self.roster = Roster(settings.config(), ledger.epoch, lambda: world.now)
-        self.loop = EngineLoop(self.roster, settings.devices, *self._clocks())
         self.sessions = SimSessions(self)
         self.fencer = SimFencer(self)
         self._performer = SimPerformer(self)
-        self._waiting: deque[Happening] = deque()  # what came while a step is under way
-        self._busy = False
-        self._settings_wanted: deque[Settings] = deque()  # configurations that wait for the end of a step
-        self._settings_next = settings  # the one that is being taken
-        self.reload_refused = ""  # why the last one was not taken
 
     # ------------------------------------------------------------------------------------------ life
 
@@ -73,24 +53,10 @@ class SimShell(SimProcess):
     def pools(self) -> dict[PoolId, Pool]:
         return self.roster.pools
 
-    @property
-    def epoch(self) -> int:
-        return self.roster.epoch
-
-    def _clocks(self) -> tuple[int, int]:
-        """A machine that sleeps is a process that stands still here: both clocks go on."""
-        return self.world.now, self.world.now
-
-    def begin_epoch(self, above: int = 0) -> int:
-        """A new epoch, durable at once (shell/store/journal.py begin_epoch). Raises OSError."""
-        self.ledger.begin_epoch(epoch.after(max(self.ledger.epoch, above), self.world.lot()))
-        return self.ledger.epoch
-
     def start(self) -> None:
         """Fold every pool from the ledger, and begin to tick."""
-        records = [fold(PoolRecord(pool), self.ledger.entries(pool)) for pool in self.ledger.pools()]
         with self.mortal():
-            self._go_on(self.loop.start(records, *self._clocks()))
+            self.begin()
         self.later(TICK_MS, self._tick)
         self.later(self.settings.policy.probe_interval, self._probe)
 
@@ -127,7 +93,7 @@ class SimShell(SimProcess):
     def _tick(self) -> None:
         self.later(TICK_MS, self._tick)
         self.loop.judge_sites(self.world.now, self.anchors)
-        ticking = {each.pool for each in self._waiting if isinstance(each.event, ev.Tick)}
+        ticking = self.ticking()
         for pool in self.loop.due(self.world.now):
             if pool not in ticking:
                 self.take(pool, ev.Tick())
@@ -139,94 +105,12 @@ class SimShell(SimProcess):
                 outcome = self.world.probe(self, pool, target.address, self.settings.policy.probe_timeout)
                 self.take(pool, ev.CollectorProbed(target.host, outcome, self.world.now, outcome.value))
 
-    def reload(self, settings: Settings) -> None:
-        """SIGHUP with another file: taken after the step that is under way."""
-        self.enter(lambda: self._reload(settings))
+    # ------------------------------------------------------------------------------------------ what the loop says
 
-    def _reload(self, settings: Settings) -> None:
-        self._settings_wanted.append(settings)
-        if not self._busy:
-            self._go_on(on.Ready())
-
-    # ------------------------------------------------------------------------------------------ driving the loop
-
-    def take(self, pool: PoolId, event: ev.Event) -> None:
-        """One event, after those that wait."""
-        self._waiting.append(Happening(pool, event, self.world.now))
-        if not self._busy:
-            self._go_on(on.Ready())
-
-    def _go_on(self, ready: on.Ready | None, done: int = 0) -> None:
-        """From this act on, and on with what waits; None: it goes on later, by itself or when it thaws."""
-        self._busy = True
-        while ready is not None:
-            for number, act in enumerate(ready.acts[done:], done):
-                if self.frozen:
-                    self.held.append(partial(self._go_on, ready, number))
-                    return
-                self._do(act)
-            self._waiting.extendleft(reversed(ready.again))
-            done = 0
-            if ready.write is not None:
-                ready = self._make_durable(ready.write)
-            elif self._settings_wanted:
-                ready = self._reconfigure(self._settings_wanted.popleft())
-            elif self._waiting:
-                ready = self.loop.take(self._waiting.popleft(), *self._clocks())
-            else:
-                self._busy = False
-                return
-
-    def _reconfigure(self, settings: Settings) -> on.Ready:
-        self._settings_next = settings
-        change = on.Reconfiguration(settings.config(), settings.devices, "SIGHUP", ("its settings",))
-        return self.loop.reconfigure(change, *self._clocks())
-
-    def _make_durable(self, write: on.Write) -> on.Ready | None:
-        if isinstance(write, on.Commit | on.Reconfigure):
-            self.counters.commits += 1
-            self._at_commit("before", write)
-        if self.ledger.slow_ms and not isinstance(write, on.Nothing):
-            self.later(self.ledger.slow_ms, lambda: self._go_on(self._write(write)))
-            return None
-        return self._write(write)
-
-    def _write(self, write: on.Write) -> on.Ready | None:
-        begun = 0
-        try:
-            match write:
-                case on.Commit():
-                    self._commit(write)
-                case on.Reconfigure(_, commits):
-                    self.ledger.check()
-                    for commit in commits:
-                        self._commit(commit)
-                case on.BeginEpoch(above):
-                    begun = self.begin_epoch(above)
-                case on.Check():
-                    self.ledger.check()
-        except OSError as error:
-            self.refused_commits += isinstance(write, on.Commit | on.Reconfigure)
-            return self.loop.failed(str(error), *self._clocks())
-        if isinstance(write, on.Commit | on.Reconfigure):
-            self._at_commit("after", write)
-        if self.frozen:  # right after its commit: it reads its clocks when it goes on
-            self.held.append(lambda: self._go_on(self.loop.committed(*self._clocks(), begun)))
-            return None
-        return self.loop.committed(*self._clocks(), begun)
-
-    def _commit(self, wanted: on.Commit) -> None:
-        """Raises OSError: nothing of it is durable."""
-        commit = Commit(self.world.now, self.epoch, wanted.pool, wanted.entries, wanted.alerts)
-        self.ledger.commit(commit)
+    def committed(self, commit: Commit) -> None:
         self.world.committed(self, commit)
 
-    def _at_commit(self, when: str, write: on.Commit | on.Reconfigure) -> None:
-        commits = (write,) if isinstance(write, on.Commit) else write.commits
-        names = ", ".join(entry.kind.value for commit in commits for entry in commit.entries)
-        self.may_die("commit", when, self.counters.commits, names)
-
-    def _do(self, act: on.Act) -> None:
+    def do(self, act: on.Act) -> None:
         match act:
             case on.Begin(pool, effect):
                 self._begin(pool, effect)
@@ -236,10 +120,8 @@ class SimShell(SimProcess):
                 self.post(pool, event)
             case on.CutOff(pool):
                 self.fencer.cut_off(pool)
-            case on.Reconfigured():
-                self.settings, self.reload_refused = self._settings_next, ""
-            case on.NotReconfigured(why, _):
-                self.reload_refused = why
+            case on.Reconfigured() | on.NotReconfigured():
+                self.reconfigured(act)
             case on.Stepped(happening):
                 self._performer.heard(happening.pool, happening.event)
             case on.Broke(happening, error):
