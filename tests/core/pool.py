@@ -191,7 +191,9 @@ class Guarded:
         self.run(12_000)
 
     def copy(self) -> Self:
-        """The same pool at the same moment: what is changed of the one is not of the other."""
+        """The same pool at the same moment: what is changed of the one is not of the other, but for the data of an
+        entry, which all of them share: a test replaces the entry.
+        """
         other = copy.copy(self)
         other.hosts = copy.deepcopy(self.hosts)
         other.journal, other.effects = [*self.journal], [*self.effects]

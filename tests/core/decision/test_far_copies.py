@@ -110,9 +110,10 @@ def test_the_masters_count_is_written_when_it_has_moved_far_not_at_each_change()
 def test_where_no_count_is_known_the_other_copies_are_what_it_is_held_against() -> None:
     """A list from a journal that was written before counts were."""
     g = Guarded()
-    for entry in g.journal:
+    for number, entry in enumerate(g.journal):
         if entry.kind is Kind.POOL_LISTED:
-            entry.data.pop("generation")
+            without = {name: value for name, value in entry.data.items() if name != "generation"}
+            g.journal[number] = replace(entry, data=without)
     g.pool = replace(g.pool, record=fold(PoolRecord(POOL), g.journal))
     g.cut_power()
     g.restart_collector()
