@@ -2,12 +2,13 @@
 
 import os
 
+import psutil
 import pytest
 
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent.core import memory
 from poolwarden_agent.core.disks import CRITICAL, NEVER, OK, WARNING
-from poolwarden_agent.dom0.system import memory_users
+from poolwarden_agent.dom0.system import memory_users, procfs
 from poolwarden_agent.host.host_side import HostSide
 from poolwarden_agent.host.memory_guard import AGAIN_MS, MemoryGuard
 from poolwarden_agent.messages import reports
@@ -158,3 +159,9 @@ def test_what_is_not_as_the_kernel_writes_it_is_left_out(tree, statm):
 def test_this_very_machine_can_be_looked_at():
     found = memory_users.biggest("/")
     assert 1 <= len(found) <= memory_users.MOST and all(user.name and user.bytes > 0 for user in found)
+
+
+def test_a_look_below_another_root_leaves_psutil_as_it_was(tmp_path):
+    (tmp_path / "proc").mkdir()
+    assert procfs.memory(str(tmp_path)) == (0, 0)
+    assert psutil.PROCFS_PATH == "/proc" and procfs.memory("/")[0] > 0

@@ -23,8 +23,11 @@ MOUNT_TABLE = "/proc/self/mounts"
 @contextlib.contextmanager
 def _below(root: str) -> Iterator[None]:
     with _LOCK:
-        psutil.PROCFS_PATH = os.path.join(root, "proc")
-        yield
+        before, psutil.PROCFS_PATH = psutil.PROCFS_PATH, os.path.join(root, "proc")
+        try:
+            yield
+        finally:
+            psutil.PROCFS_PATH = before
 
 
 def memory(root: str) -> Tuple[int, int]:
