@@ -1,6 +1,6 @@
 # Poolwarden. `make demo` shows it, `make test` tests it; both set up what they need in .venv (first run: a minute).
 #   make demo [ARGS="--fault bmc-lies"]    a simulated pool loses its master and heals
-#   make test-quick                        what a developer runs after each change: about 90 s
+#   make test-quick                        what a developer runs after each change: about two minutes
 #   make test                              every rule; below 12 minutes. LONG=1: and every variant, below 40 minutes;
 #                                          APT=1: installs the system packages of tests/apt.txt
 #   make lint                              ruff, mypy, import rules
