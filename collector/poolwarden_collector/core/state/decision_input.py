@@ -119,7 +119,8 @@ class BadInput(ValueError):
     """A stored input that cannot be read back; the text says why."""
 
 
-def _classes(*modules: ModuleType) -> dict[str, type]:
+def classes_of(*modules: ModuleType) -> dict[str, type]:
+    """Their dataclasses and enumerations, by name."""
     found: dict[str, type] = {}
     for module in modules:
         for value in vars(module).values():
@@ -128,7 +129,7 @@ def _classes(*modules: ModuleType) -> dict[str, type]:
     return found
 
 
-_KNOWN = _classes(
+_KNOWN = classes_of(
     values,
     power,
     hello,

@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 from dataclasses import fields, is_dataclass
 from enum import Enum
-from types import ModuleType
 from typing import Any
 
 from poolwarden_collector.core.model import asks, blockers, power, proof_kinds, values
@@ -28,6 +27,7 @@ from poolwarden_collector.core.state import (
     question_record,
     restart_record,
 )
+from poolwarden_collector.core.state.decision_input import classes_of
 from poolwarden_collector.core.state.pool_record import PoolRecord
 
 
@@ -35,16 +35,7 @@ class BadRecord(ValueError):
     """A text that is no record of this code; the text says why."""
 
 
-def _classes(*modules: ModuleType) -> dict[str, type]:
-    found: dict[str, type] = {}
-    for module in modules:
-        for value in vars(module).values():
-            if isinstance(value, type) and (is_dataclass(value) or issubclass(value, Enum)):
-                found[value.__name__] = value
-    return found
-
-
-_KNOWN = _classes(
+_KNOWN = classes_of(
     asks,
     blockers,
     power,
