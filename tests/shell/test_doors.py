@@ -248,7 +248,16 @@ def messages(kind: Any, depth: int = 0) -> st.SearchStrategy[Any]:
     return wanted.map(make)
 
 
-BODIES = ("report", "order_result", "challenge_answer", "goodbye", "gate_question", "late")
+BODIES = (
+    "report",
+    "order_result",
+    "challenge_answer",
+    "goodbye",
+    "gate_question",
+    "late",
+    "capsule_offer",
+    "capsule_piece",
+)
 ANY = st.lists(
     st.sampled_from(BODIES).flatmap(
         lambda name: messages(pb.AgentMessage.DESCRIPTOR.fields_by_name[name].message_type._concrete_class).map(

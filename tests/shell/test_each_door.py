@@ -72,7 +72,7 @@ class Recorded:
 def test_what_an_agent_kept_while_nobody_listened_goes_to_the_telemetry_store_and_nowhere_else() -> None:
     def stored(message: pb.AgentMessage, telemetry: Recorded | None) -> None:
         gateway: Any = Gateway.__new__(Gateway)
-        gateway._telemetry, gateway._transits = telemetry, {}
+        gateway._telemetry, gateway._transits, gateway._capsules = telemetry, {}, None
         gateway._take(Recorded(), message, 0, 0)
 
     store, history = Recorded(), pb.Late()

@@ -38,6 +38,8 @@ REQUESTS = {
     "Alerts": pb.AlertsRequest(),
     "Decision": pb.DecisionRequest(id="1"),
     "Late": pb.LateRequest(host=HOSTS[0]),
+    "ListCapsules": pb.ListCapsulesRequest(),
+    "ReadCapsule": pb.ReadCapsuleRequest(host_uuid=HOSTS[0], id="0" * 32),
     "FindFence": pb.FindFenceRequest(host=HOSTS[0], address="127.0.0.1"),
     "Readiness": pb.ReadinessRequest(),
     "Plan": pb.PlanRequest(pool=POOL),
@@ -108,7 +110,7 @@ async def refusal(stub: Any, method: str) -> grpc.aio.AioRpcError:
     """How this method was refused; it must be."""
     call = getattr(stub, method)(REQUESTS[method], timeout=5)
     with pytest.raises(grpc.aio.AioRpcError) as error:
-        await (call.read() if method == "Follow" else call)
+        await (call.read() if method in ("Follow", "ReadCapsule") else call)
     return error.value
 
 
@@ -173,11 +175,13 @@ async def test_a_hosts_certificate_is_refused_by_every_method(tmp_path: Path) ->
 @pytest.mark.asyncio
 async def test_every_method_answers_an_operator(tmp_path: Path) -> None:
     async with served(tmp_path) as rig, caller(rig, operator(rig)) as stub:
-        for method in sorted(everything() - {"Follow", "Decision"}):
+        for method in sorted(everything() - {"Follow", "Decision", "ReadCapsule"}):
             await getattr(stub, method)(REQUESTS[method], timeout=5)
         assert [row.actor for row in rig.parts.journal.newest("", ("alerts-tested",), 9)] == ["carol"]
         with pytest.raises(grpc.aio.AioRpcError, match="no decision '1'"):  # none has been made here
             await stub.Decision(REQUESTS["Decision"], timeout=5)
+        with pytest.raises(grpc.aio.AioRpcError, match="there is no capsule"):
+            await stub.ReadCapsule(REQUESTS["ReadCapsule"], timeout=5).read()
         before = set(rig.parts.service._followers)
         following = stub.Follow(pb.HistoryRequest(), timeout=20)
         kinds = []

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 import click
 
 from poolwarden_collector.shell import clock, core_dumps, garbage, log_lines
+from poolwarden_collector.shell.agents.capsules import CapsuleIntake
 from poolwarden_collector.shell.agents.gateway import Gateway
 from poolwarden_collector.shell.agents.order_key import FILE as ORDER_KEY_FILE
 from poolwarden_collector.shell.agents.order_key import OrderKey, OrderKeyError, load_or_make
@@ -54,6 +55,7 @@ from poolwarden_collector.shell.operators.enrolments import EnrolmentsApi
 from poolwarden_collector.shell.queue.inbox import Inbox
 from poolwarden_collector.shell.reload import Followers, Reloader
 from poolwarden_collector.shell.store.backup import FILES, BackupError, back_up, stamp
+from poolwarden_collector.shell.store.capsules import Capsules
 from poolwarden_collector.shell.store.journal import Journal, JournalError
 from poolwarden_collector.shell.store.journal import release as version
 from poolwarden_collector.shell.store.telemetry import Telemetry
@@ -88,6 +90,7 @@ class Parts:
     messages: PoolMessages
     enrolments: Enrolments
     reloader: Reloader
+    capsules: CapsuleIntake
     metrics: Exporter | None = None  # None: they are off
 
 
@@ -126,30 +129,19 @@ def assemble(config: Config, journal: Journal) -> Parts:
     service.on_stand_down(fencer.cut_off)
     order_key = load_or_make(config.state_dir)
     enrolled = _enrolments(config, journal, service, sessions, order_key)
+    capsules = CapsuleIntake(Capsules(config.state_dir), sessions, clock.mono_ms, roster.warn)
+    service.follow(capsules.follow)
     operators = OperatorApi(
-        service, journal, inbox, replies, version(), outbox, telemetry, reloader.reload, EnrolmentsApi(enrolled, roster)
-    )
-    gateway = Gateway(roster, inbox, sessions, enrolled.enrolment, telemetry, Signer(order_key))
+        service, journal, inbox, replies, version(), outbox, telemetry, reloader.reload,
+        EnrolmentsApi(enrolled, roster), capsules.store,
+    )  # fmt: skip
+    gateway = Gateway(roster, inbox, sessions, enrolled.enrolment, telemetry, Signer(order_key), capsules)
     service.on_read(gateway.hand_on_due, gateway.lag)
     return Parts(
-        service,
-        inbox,
-        journal,
-        gateway,
-        fencer,
-        prober,
-        outbox,
-        diskless,
-        heartbeat,
-        hooks,
-        telemetry,
-        JournalUpkeep(journal, service.write, lambda: roster.config.journal),
-        operators,
-        messages,
-        enrolled,
-        reloader,
-        _metrics(config, service, prober, inbox, journal),
-    )
+        service, inbox, journal, gateway, fencer, prober, outbox, diskless, heartbeat, hooks, telemetry,
+        JournalUpkeep(journal, service.write, lambda: roster.config.journal), operators, messages, enrolled, reloader,
+        capsules, _metrics(config, service, prober, inbox, journal),
+    )  # fmt: skip
 
 
 def _fencer(config: Config, roster: Roster, inbox: Inbox, sessions: Sessions) -> Fencer:
@@ -228,6 +220,7 @@ async def _run(config: Config, parts: Parts, stopping: asyncio.Event, reloading:
         parts.hooks.start()
         parts.telemetry.start()
         parts.upkeep.start()
+        parts.capsules.start()
         if parts.metrics is not None:
             parts.metrics.start()
         _log.info("collector %s, epoch %d, agents on %s", config.name, parts.service.roster.epoch, config.listen)
@@ -271,6 +264,7 @@ async def stop(parts: Parts) -> None:
     await parts.outbox.stop()
     await parts.diskless.stop()
     await parts.upkeep.stop()
+    await parts.capsules.stop()
     await asyncio.to_thread(parts.telemetry.stop)
 
 

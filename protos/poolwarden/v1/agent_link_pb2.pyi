@@ -59,6 +59,8 @@ class AgentMessage(google.protobuf.message.Message):
     GATE_QUESTION_FIELD_NUMBER: builtins.int
     LATE_FIELD_NUMBER: builtins.int
     RENEWAL_REQUEST_FIELD_NUMBER: builtins.int
+    CAPSULE_OFFER_FIELD_NUMBER: builtins.int
+    CAPSULE_PIECE_FIELD_NUMBER: builtins.int
     sequence: builtins.int
     """from 1, grows by one per message of a stream"""
     mono_ms: builtins.int
@@ -79,6 +81,10 @@ class AgentMessage(google.protobuf.message.Message):
     def late(self) -> global___Late: ...
     @property
     def renewal_request(self) -> global___RenewalRequest: ...
+    @property
+    def capsule_offer(self) -> global___CapsuleOffer: ...
+    @property
+    def capsule_piece(self) -> global___CapsulePiece: ...
     def __init__(
         self,
         *,
@@ -92,10 +98,12 @@ class AgentMessage(google.protobuf.message.Message):
         gate_question: global___GateQuestion | None = ...,
         late: global___Late | None = ...,
         renewal_request: global___RenewalRequest | None = ...,
+        capsule_offer: global___CapsuleOffer | None = ...,
+        capsule_piece: global___CapsulePiece | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing_extensions.Literal["body", b"body", "challenge_answer", b"challenge_answer", "gate_question", b"gate_question", "goodbye", b"goodbye", "hello", b"hello", "late", b"late", "order_result", b"order_result", "renewal_request", b"renewal_request", "report", b"report"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["body", b"body", "challenge_answer", b"challenge_answer", "gate_question", b"gate_question", "goodbye", b"goodbye", "hello", b"hello", "late", b"late", "mono_ms", b"mono_ms", "order_result", b"order_result", "renewal_request", b"renewal_request", "report", b"report", "sequence", b"sequence"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing_extensions.Literal["body", b"body"]) -> typing_extensions.Literal["hello", "report", "order_result", "challenge_answer", "goodbye", "gate_question", "late", "renewal_request"] | None: ...
+    def HasField(self, field_name: typing_extensions.Literal["body", b"body", "capsule_offer", b"capsule_offer", "capsule_piece", b"capsule_piece", "challenge_answer", b"challenge_answer", "gate_question", b"gate_question", "goodbye", b"goodbye", "hello", b"hello", "late", b"late", "order_result", b"order_result", "renewal_request", b"renewal_request", "report", b"report"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["body", b"body", "capsule_offer", b"capsule_offer", "capsule_piece", b"capsule_piece", "challenge_answer", b"challenge_answer", "gate_question", b"gate_question", "goodbye", b"goodbye", "hello", b"hello", "late", b"late", "mono_ms", b"mono_ms", "order_result", b"order_result", "renewal_request", b"renewal_request", "report", b"report", "sequence", b"sequence"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["body", b"body"]) -> typing_extensions.Literal["hello", "report", "order_result", "challenge_answer", "goodbye", "gate_question", "late", "renewal_request", "capsule_offer", "capsule_piece"] | None: ...
 
 global___AgentMessage = AgentMessage
 
@@ -110,6 +118,9 @@ class CollectorMessage(google.protobuf.message.Message):
     GATE_ANSWER_FIELD_NUMBER: builtins.int
     RENEWAL_FIELD_NUMBER: builtins.int
     SIGNED_FIELD_NUMBER: builtins.int
+    CAPSULE_REQUEST_FIELD_NUMBER: builtins.int
+    CAPSULE_TAKEN_FIELD_NUMBER: builtins.int
+    KEEP_EVIDENCE_FIELD_NUMBER: builtins.int
     @property
     def welcome(self) -> global___Welcome: ...
     @property
@@ -127,6 +138,12 @@ class CollectorMessage(google.protobuf.message.Message):
     def renewal(self) -> global___Renewal: ...
     @property
     def signed(self) -> global___Signed: ...
+    @property
+    def capsule_request(self) -> global___CapsuleRequest: ...
+    @property
+    def capsule_taken(self) -> global___CapsuleTaken: ...
+    @property
+    def keep_evidence(self) -> global___KeepEvidence: ...
     def __init__(
         self,
         *,
@@ -138,10 +155,13 @@ class CollectorMessage(google.protobuf.message.Message):
         gate_answer: global___GateAnswer | None = ...,
         renewal: global___Renewal | None = ...,
         signed: global___Signed | None = ...,
+        capsule_request: global___CapsuleRequest | None = ...,
+        capsule_taken: global___CapsuleTaken | None = ...,
+        keep_evidence: global___KeepEvidence | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing_extensions.Literal["body", b"body", "challenge", b"challenge", "full_report_request", b"full_report_request", "gate_answer", b"gate_answer", "order", b"order", "renewal", b"renewal", "settings", b"settings", "signed", b"signed", "welcome", b"welcome"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["body", b"body", "challenge", b"challenge", "full_report_request", b"full_report_request", "gate_answer", b"gate_answer", "order", b"order", "renewal", b"renewal", "settings", b"settings", "signed", b"signed", "welcome", b"welcome"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing_extensions.Literal["body", b"body"]) -> typing_extensions.Literal["welcome", "order", "challenge", "full_report_request", "settings", "gate_answer", "renewal", "signed"] | None: ...
+    def HasField(self, field_name: typing_extensions.Literal["body", b"body", "capsule_request", b"capsule_request", "capsule_taken", b"capsule_taken", "challenge", b"challenge", "full_report_request", b"full_report_request", "gate_answer", b"gate_answer", "keep_evidence", b"keep_evidence", "order", b"order", "renewal", b"renewal", "settings", b"settings", "signed", b"signed", "welcome", b"welcome"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["body", b"body", "capsule_request", b"capsule_request", "capsule_taken", b"capsule_taken", "challenge", b"challenge", "full_report_request", b"full_report_request", "gate_answer", b"gate_answer", "keep_evidence", b"keep_evidence", "order", b"order", "renewal", b"renewal", "settings", b"settings", "signed", b"signed", "welcome", b"welcome"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["body", b"body"]) -> typing_extensions.Literal["welcome", "order", "challenge", "full_report_request", "settings", "gate_answer", "renewal", "signed", "capsule_request", "capsule_taken", "keep_evidence"] | None: ...
 
 global___CollectorMessage = CollectorMessage
 
@@ -698,6 +718,152 @@ class LateSample(google.protobuf.message.Message):
     def ClearField(self, field_name: typing_extensions.Literal["generation", b"generation", "log_free_bytes", b"log_free_bytes", "memory_available_bytes", b"memory_available_bytes", "root_free_bytes", b"root_free_bytes", "running_vms", b"running_vms", "running_vms_known", b"running_vms_known", "xapi", b"xapi"]) -> None: ...
 
 global___LateSample = LateSample
+
+class CapsuleOffer(google.protobuf.message.Message):
+    """An evidence capsule: what a host has kept of its logs, processes and its own facts at a first suspicion, before rotation
+    takes them. History for people, never evidence of the engine's. An agent offers those that it holds after its first
+    report on a stream and when there is another one; the collector asks for pieces, one at a time, as it has room and time.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CAPSULES_FIELD_NUMBER: builtins.int
+    @property
+    def capsules(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___CapsuleInfo]: ...
+    def __init__(
+        self,
+        *,
+        capsules: collections.abc.Iterable[global___CapsuleInfo] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["capsules", b"capsules"]) -> None: ...
+
+global___CapsuleOffer = CapsuleOffer
+
+class CapsuleInfo(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    TRIGGER_FIELD_NUMBER: builtins.int
+    TEXT_FIELD_NUMBER: builtins.int
+    BOOT_ID_FIELD_NUMBER: builtins.int
+    MONO_MS_FIELD_NUMBER: builtins.int
+    WALL_MS_FIELD_NUMBER: builtins.int
+    AGE_MS_FIELD_NUMBER: builtins.int
+    TOTAL_BYTES_FIELD_NUMBER: builtins.int
+    SHA256_FIELD_NUMBER: builtins.int
+    id: builtins.str
+    """32 hex digits"""
+    trigger: builtins.str
+    """a stable word, e.g. "master-silent", "xapi-ended", "order", "collector", "afterwards" """
+    text: builtins.str
+    """one sentence: what was suspected"""
+    boot_id: builtins.str
+    mono_ms: builtins.int
+    """when it was begun, on that boot's clock"""
+    wall_ms: builtins.int
+    """and by this host's wall clock, for people"""
+    age_ms: builtins.int
+    """how long ago, where it is of this boot; else 0"""
+    total_bytes: builtins.int
+    sha256: builtins.str
+    """of the whole, 64 hex digits"""
+    def __init__(
+        self,
+        *,
+        id: builtins.str = ...,
+        trigger: builtins.str = ...,
+        text: builtins.str = ...,
+        boot_id: builtins.str = ...,
+        mono_ms: builtins.int = ...,
+        wall_ms: builtins.int = ...,
+        age_ms: builtins.int = ...,
+        total_bytes: builtins.int = ...,
+        sha256: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["age_ms", b"age_ms", "boot_id", b"boot_id", "id", b"id", "mono_ms", b"mono_ms", "sha256", b"sha256", "text", b"text", "total_bytes", b"total_bytes", "trigger", b"trigger", "wall_ms", b"wall_ms"]) -> None: ...
+
+global___CapsuleInfo = CapsuleInfo
+
+class CapsuleRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    OFFSET_FIELD_NUMBER: builtins.int
+    LIMIT_FIELD_NUMBER: builtins.int
+    id: builtins.str
+    offset: builtins.int
+    limit: builtins.int
+    """bytes that are wanted; the agent gives 65536 at most"""
+    def __init__(
+        self,
+        *,
+        id: builtins.str = ...,
+        offset: builtins.int = ...,
+        limit: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["id", b"id", "limit", b"limit", "offset", b"offset"]) -> None: ...
+
+global___CapsuleRequest = CapsuleRequest
+
+class CapsulePiece(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    OFFSET_FIELD_NUMBER: builtins.int
+    CHUNK_FIELD_NUMBER: builtins.int
+    TEXT_FIELD_NUMBER: builtins.int
+    id: builtins.str
+    offset: builtins.int
+    chunk: builtins.bytes
+    """empty: there is none, for this reason:"""
+    text: builtins.str
+    def __init__(
+        self,
+        *,
+        id: builtins.str = ...,
+        offset: builtins.int = ...,
+        chunk: builtins.bytes = ...,
+        text: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["chunk", b"chunk", "id", b"id", "offset", b"offset", "text", b"text"]) -> None: ...
+
+global___CapsulePiece = CapsulePiece
+
+class CapsuleTaken(google.protobuf.message.Message):
+    """The collector has the whole and its digest fits. The agent keeps it for its own administrator, and gives its room up first."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    SHA256_FIELD_NUMBER: builtins.int
+    id: builtins.str
+    sha256: builtins.str
+    def __init__(
+        self,
+        *,
+        id: builtins.str = ...,
+        sha256: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["id", b"id", "sha256", b"sha256"]) -> None: ...
+
+global___CapsuleTaken = CapsuleTaken
+
+class KeepEvidence(google.protobuf.message.Message):
+    """The collector suspects something of this host or its pool: keep a capsule now. An agent does so at most once in a while."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: builtins.int
+    text: builtins.str
+    """one sentence: what is suspected"""
+    def __init__(
+        self,
+        *,
+        text: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["text", b"text"]) -> None: ...
+
+global___KeepEvidence = KeepEvidence
 
 class GateQuestion(google.protobuf.message.Message):
     """Asked before xapi may start as master in a boot, again and again until it is decided (the boot gate)."""

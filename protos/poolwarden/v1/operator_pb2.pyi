@@ -878,9 +878,131 @@ class LateEntry(google.protobuf.message.Message):
 
 global___LateEntry = LateEntry
 
-class StatusRequest(google.protobuf.message.Message):
+class ListCapsulesRequest(google.protobuf.message.Message):
     """Which pools, and how much of each. A collector of an older version knows `pool` alone, and tells everything."""
 
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    POOL_FIELD_NUMBER: builtins.int
+    SINCE_FIELD_NUMBER: builtins.int
+    UNTIL_FIELD_NUMBER: builtins.int
+    LIMIT_FIELD_NUMBER: builtins.int
+    pool: builtins.str
+    """empty: all that the caller may see"""
+    since: builtins.str
+    """RFC 3339: begun at that instant or later; empty: all"""
+    until: builtins.str
+    """RFC 3339: begun at that instant or earlier; empty: all"""
+    limit: builtins.int
+    """the newest so many; 0: 1000, 10000 at most"""
+    def __init__(
+        self,
+        *,
+        pool: builtins.str = ...,
+        since: builtins.str = ...,
+        until: builtins.str = ...,
+        limit: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["limit", b"limit", "pool", b"pool", "since", b"since", "until", b"until"]) -> None: ...
+
+global___ListCapsulesRequest = ListCapsulesRequest
+
+class ListCapsulesReply(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CAPSULES_FIELD_NUMBER: builtins.int
+    @property
+    def capsules(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___KeptCapsule]: ...
+    def __init__(
+        self,
+        *,
+        capsules: collections.abc.Iterable[global___KeptCapsule] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["capsules", b"capsules"]) -> None: ...
+
+global___ListCapsulesReply = ListCapsulesReply
+
+class KeptCapsule(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    HOST_UUID_FIELD_NUMBER: builtins.int
+    HOST_NAME_FIELD_NUMBER: builtins.int
+    POOL_UUID_FIELD_NUMBER: builtins.int
+    POOL_NAME_FIELD_NUMBER: builtins.int
+    AT_FIELD_NUMBER: builtins.int
+    TAKEN_AT_FIELD_NUMBER: builtins.int
+    TRIGGER_FIELD_NUMBER: builtins.int
+    TEXT_FIELD_NUMBER: builtins.int
+    SIZE_BYTES_FIELD_NUMBER: builtins.int
+    SHA256_FIELD_NUMBER: builtins.int
+    id: builtins.str
+    """32 hex digits"""
+    host_uuid: builtins.str
+    host_name: builtins.str
+    """empty: not known"""
+    pool_uuid: builtins.str
+    pool_name: builtins.str
+    at: builtins.str
+    """RFC 3339: when it was begun, by the collector's wall clock where that is known"""
+    taken_at: builtins.str
+    """RFC 3339: when it had been handed over whole"""
+    trigger: builtins.str
+    """as CapsuleInfo.trigger"""
+    text: builtins.str
+    size_bytes: builtins.int
+    sha256: builtins.str
+    def __init__(
+        self,
+        *,
+        id: builtins.str = ...,
+        host_uuid: builtins.str = ...,
+        host_name: builtins.str = ...,
+        pool_uuid: builtins.str = ...,
+        pool_name: builtins.str = ...,
+        at: builtins.str = ...,
+        taken_at: builtins.str = ...,
+        trigger: builtins.str = ...,
+        text: builtins.str = ...,
+        size_bytes: builtins.int = ...,
+        sha256: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["at", b"at", "host_name", b"host_name", "host_uuid", b"host_uuid", "id", b"id", "pool_name", b"pool_name", "pool_uuid", b"pool_uuid", "sha256", b"sha256", "size_bytes", b"size_bytes", "taken_at", b"taken_at", "text", b"text", "trigger", b"trigger"]) -> None: ...
+
+global___KeptCapsule = KeptCapsule
+
+class ReadCapsuleRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    HOST_UUID_FIELD_NUMBER: builtins.int
+    ID_FIELD_NUMBER: builtins.int
+    host_uuid: builtins.str
+    id: builtins.str
+    def __init__(
+        self,
+        *,
+        host_uuid: builtins.str = ...,
+        id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["host_uuid", b"host_uuid", "id", b"id"]) -> None: ...
+
+global___ReadCapsuleRequest = ReadCapsuleRequest
+
+class CapsuleBytes(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: builtins.int
+    data: builtins.bytes
+    def __init__(
+        self,
+        *,
+        data: builtins.bytes = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["data", b"data"]) -> None: ...
+
+global___CapsuleBytes = CapsuleBytes
+
+class StatusRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     POOL_FIELD_NUMBER: builtins.int

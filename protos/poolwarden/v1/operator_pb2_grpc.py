@@ -64,6 +64,16 @@ class OperatorStub(object):
                 request_serializer=poolwarden_dot_v1_dot_operator__pb2.LateRequest.SerializeToString,
                 response_deserializer=poolwarden_dot_v1_dot_operator__pb2.LateReply.FromString,
                 )
+        self.ListCapsules = channel.unary_unary(
+                '/poolwarden.v1.Operator/ListCapsules',
+                request_serializer=poolwarden_dot_v1_dot_operator__pb2.ListCapsulesRequest.SerializeToString,
+                response_deserializer=poolwarden_dot_v1_dot_operator__pb2.ListCapsulesReply.FromString,
+                )
+        self.ReadCapsule = channel.unary_stream(
+                '/poolwarden.v1.Operator/ReadCapsule',
+                request_serializer=poolwarden_dot_v1_dot_operator__pb2.ReadCapsuleRequest.SerializeToString,
+                response_deserializer=poolwarden_dot_v1_dot_operator__pb2.CapsuleBytes.FromString,
+                )
         self.FindFence = channel.unary_unary(
                 '/poolwarden.v1.Operator/FindFence',
                 request_serializer=poolwarden_dot_v1_dot_operator__pb2.FindFenceRequest.SerializeToString,
@@ -164,6 +174,19 @@ class OperatorServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListCapsules(self, request, context):
+        """The evidence capsules that hosts have handed over, the oldest first; and one of them, in pieces.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadCapsule(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def FindFence(self, request, context):
         """Which fence devices answer at an address, as far as that can be told without a password.
         """
@@ -258,6 +281,16 @@ def add_OperatorServicer_to_server(servicer, server):
                     servicer.Late,
                     request_deserializer=poolwarden_dot_v1_dot_operator__pb2.LateRequest.FromString,
                     response_serializer=poolwarden_dot_v1_dot_operator__pb2.LateReply.SerializeToString,
+            ),
+            'ListCapsules': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCapsules,
+                    request_deserializer=poolwarden_dot_v1_dot_operator__pb2.ListCapsulesRequest.FromString,
+                    response_serializer=poolwarden_dot_v1_dot_operator__pb2.ListCapsulesReply.SerializeToString,
+            ),
+            'ReadCapsule': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReadCapsule,
+                    request_deserializer=poolwarden_dot_v1_dot_operator__pb2.ReadCapsuleRequest.FromString,
+                    response_serializer=poolwarden_dot_v1_dot_operator__pb2.CapsuleBytes.SerializeToString,
             ),
             'FindFence': grpc.unary_unary_rpc_method_handler(
                     servicer.FindFence,
@@ -466,6 +499,40 @@ class Operator(object):
         return grpc.experimental.unary_unary(request, target, '/poolwarden.v1.Operator/Late',
             poolwarden_dot_v1_dot_operator__pb2.LateRequest.SerializeToString,
             poolwarden_dot_v1_dot_operator__pb2.LateReply.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def ListCapsules(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/poolwarden.v1.Operator/ListCapsules',
+            poolwarden_dot_v1_dot_operator__pb2.ListCapsulesRequest.SerializeToString,
+            poolwarden_dot_v1_dot_operator__pb2.ListCapsulesReply.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def ReadCapsule(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(request, target, '/poolwarden.v1.Operator/ReadCapsule',
+            poolwarden_dot_v1_dot_operator__pb2.ReadCapsuleRequest.SerializeToString,
+            poolwarden_dot_v1_dot_operator__pb2.CapsuleBytes.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 

@@ -48,6 +48,8 @@ LONGEST = {
     "order_result": 4 * MIB,
     "late": 16 * KIB,
     "renewal_request": 64 * KIB,
+    "capsule_offer": 32 * KIB,
+    "capsule_piece": 68 * KIB,
 }
 LONGEST_OTHER = 16 * KIB  # of every other kind, a later version's as well
 _ANSWERS = ("order_result", "challenge_answer", "gate_question", "renewal_request")

@@ -59,6 +59,7 @@ from poolwarden_collector.shell.store.journal import JournalError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from poolwarden_collector.shell.agents.capsules import CapsuleIntake
     from poolwarden_collector.shell.agents.roster import Roster
     from poolwarden_collector.shell.agents.signing import Signer
     from poolwarden_collector.shell.config.config import Config, Tls
@@ -130,10 +131,12 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
         enrolment: Enrolment,
         telemetry: Telemetry | None = None,
         signer: Signer | None = None,
+        capsules: CapsuleIntake | None = None,
     ) -> None:
         """Without a ``signer`` nothing is signed: every agent that has pinned a key refuses to be told anything."""
         self._signer = signer
         self._telemetry = telemetry
+        self._capsules = capsules
         self._enrolment = enrolment
         self._roster = roster
         self._inbox = inbox
@@ -301,6 +304,8 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
 
     def _ended(self, session: Session) -> None:
         waiting = bool(session.nonce)
+        if self._capsules is not None:
+            self._capsules.gone(session)
         self._transits.pop(session.state.stream, None)
         follows = self._sessions.remove(session)
         if not waiting:
@@ -435,6 +440,9 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
         if self._telemetry is not None and message.WhichOneof("body") == "late":
             # safety: history goes to the telemetry store alone; nothing of it ever becomes an event of the core.
             self._telemetry.late(session.pool, session.host, message.late)
+        if self._capsules is not None:
+            # safety: likewise.
+            self._capsules.heard(session, message)
         self._transits[session.state.stream] = recv_ms, session.state.transit, session.pool
         self._tell_cut(session.host, session.state.take_cut())
         for reply in session.state.take_replies():

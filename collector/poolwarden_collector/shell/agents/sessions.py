@@ -154,6 +154,10 @@ class Sessions:
     def of(self, host: HostId) -> Session | None:
         return self._open.get(host)
 
+    def of_pool(self, pool: PoolId) -> list[Session]:
+        """Those of this pool's hosts."""
+        return [session for session in self._open.values() if session.pool == pool]
+
     def serials(self, host: HostId) -> set[str]:
         """The serial number of the certificate of this host's stream, if there is one."""
         session = self._open.get(host)

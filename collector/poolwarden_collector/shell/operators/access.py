@@ -62,6 +62,8 @@ RULES: dict[str, Rule] = {
     f"{OPERATOR}/Alerts": _LIST,
     f"{OPERATOR}/Decision": _LIST,
     f"{OPERATOR}/Late": _SEE,
+    f"{OPERATOR}/ListCapsules": _LIST,
+    f"{OPERATOR}/ReadCapsule": _LIST,
     f"{OPERATOR}/Doctor": Rule(Role.VIEWER, Scope.WHOLE),
     # They run programs with a password, and knock at an address that the caller gives.
     f"{OPERATOR}/FindFence": _RULE,

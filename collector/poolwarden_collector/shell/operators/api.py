@@ -63,6 +63,7 @@ from poolwarden_collector.shell.operators import replies as messages
 from poolwarden_collector.shell.operators import tls as operator_tls
 from poolwarden_collector.shell.operators.access import Denied
 from poolwarden_collector.shell.operators.admission import Admission, Stranger
+from poolwarden_collector.shell.operators.capsules import CapsuleCalls
 from poolwarden_collector.shell.operators.enrolments import EnrolmentsApi
 from poolwarden_collector.shell.operators.front import Front
 from poolwarden_collector.shell.operators.journal_reader import JournalReader, instant
@@ -82,6 +83,7 @@ if TYPE_CHECKING:
     from poolwarden_collector.shell.loop.service import Service
     from poolwarden_collector.shell.queue.inbox import Inbox
     from poolwarden_collector.shell.reload import Reloaded
+    from poolwarden_collector.shell.store.capsules import Capsules
     from poolwarden_collector.shell.store.telemetry import Telemetry
 
 ANSWER_WITHIN_S = 10.0
@@ -142,9 +144,11 @@ class OperatorApi(rpc.OperatorServicer):
         telemetry: Telemetry | None = None,
         reload: Callable[[str], Awaitable[Reloaded]] | None = None,
         enrolments: EnrolmentsApi | None = None,
+        capsules: Capsules | None = None,
     ) -> None:
         self._enrolments = enrolments
         self._telemetry = telemetry
+        self._capsules = CapsuleCalls(capsules, service.roster)
         self._outbox = outbox
         self._reload = reload
         self._service = service
@@ -363,6 +367,22 @@ class OperatorApi(rpc.OperatorServicer):
         if access.current().scoped:  # what it told as a host of another pool is that pool's
             found = [row for row in found if row["pool"] == pool]
         return pb.LateReply(entries=[messages.late_entry(row) for row in found])
+
+    @_answered
+    async def ListCapsules(self, request: pb.ListCapsulesRequest) -> pb.ListCapsulesReply:  # noqa: N802
+        pool = self._names().pool(request.pool) if request.pool else ""
+        return await self._capsules.listed(request, pool, self._turns())
+
+    async def ReadCapsule(  # noqa: N802
+        self, request: pb.ReadCapsuleRequest, context: Any
+    ) -> AsyncIterator[pb.CapsuleBytes]:
+        """One of them, a piece at a time, for as long as the caller may see its pool."""
+        try:
+            async with contextlib.aclosing(self._capsules.pieces(request)) as pieces:
+                async for piece in pieces:
+                    yield piece
+        except _MISTAKES as error:
+            await _refuse(context, error)
 
     @_answered
     async def Doctor(self, request: pb.DoctorRequest) -> pb.DoctorReply:

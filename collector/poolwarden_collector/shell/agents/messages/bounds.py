@@ -49,6 +49,7 @@ LONGEST_TEXT = 1_024  # a sentence; an agent's own have 240 characters
 LONGEST_OUTPUT = 16 << 10  # of a fence agent; an agent tells 4,096 characters
 LONGEST_CSR = 16 << 10
 LONGEST_PIECE = 1 << 20  # as in shell/agents/database_transfer.py
+LONGEST_OF_CAPSULE = 1 << 16  # as in shell/agents/capsules.py
 
 # The most items of a list. In its place stands what it is where there are more: an agent's own bounds are in brackets.
 LISTS = {
@@ -81,11 +82,14 @@ LISTS = {
     "StorageFacts.stalled": 64,
     "StorageRepository.links": MOST_HOSTS,
     "XapiTrouble.lines": 16,  # [5]
+    "CapsuleOffer.capsules": 16,  # [4]
 }
 # The longest texts, where they are not names of at most LONGEST_NAME bytes.
 TEXTS = {
     "AssumptionResult.evidence": LONGEST_TEXT,
     "BootGateFacts.reason": LONGEST_TEXT,
+    "CapsuleInfo.text": LONGEST_TEXT,
+    "CapsulePiece.text": LONGEST_TEXT,
     "Certificate.text": LONGEST_TEXT,
     "ClaimResult.veto_text": LONGEST_TEXT,
     "Cleanable.command": LONGEST_TEXT,
@@ -129,6 +133,10 @@ EXACT = {
     "DatabasePiece.sha256": 64,
     "RenewalRequest.csr_pem": LONGEST_CSR,
     "RenewalRequest.signature": 1_024,
+    "CapsuleInfo.id": 64,
+    "CapsuleInfo.sha256": 64,
+    "CapsulePiece.id": 64,
+    "CapsulePiece.chunk": LONGEST_OF_CAPSULE,
 }
 # Texts that are IP literals wherever they are known.
 ADDRESSES = frozenset(
