@@ -15,6 +15,7 @@ import pytest
 
 from poolwarden_collector import core
 from poolwarden_collector.core import rest
+from poolwarden_collector.core.decision.database_age import REMEMBERED
 from poolwarden_collector.core.decision.permission import BEHIND_MS
 from poolwarden_collector.core.engine import StepResult, step
 from poolwarden_collector.core.model import events as ev
@@ -30,6 +31,7 @@ from poolwarden_collector.core.model.host_facts import (
 from poolwarden_collector.core.model.power import Power
 from poolwarden_collector.core.model.values import ProcessId
 from poolwarden_collector.core.rest import Late, Noted, Number, Rest, Restless, rest_of, taken_in
+from poolwarden_collector.core.state.live_slices import DatabaseAge
 
 from .pool import Guarded
 
@@ -327,13 +329,68 @@ def test_reports_that_say_nothing_new_are_taken_in_and_the_rest_goes_on() -> Non
     assert taken > 16 and found.until > began + 16_000
 
 
+def _with_generation(facts: HostFacts, generation: int) -> HostFacts:
+    return replace(facts, database=replace(facts.database, generation=generation))
+
+
+def _taken(pool: Guarded, found: Rest, event: ev.AgentReported) -> bool:
+    """Is it only taken in? Then the whole step would have done no more; the pool goes on with it."""
+    whole = step(pool.pool, event, pool.now, pool.site)
+    after = taken_in(found, pool.pool, event, pool.now, pool.site)
+    if after is None:
+        return False
+    assert after == whole.pool and not (whole.entries or whole.alerts or whole.effects)
+    pool.pool = after
+    return True
+
+
+def test_a_master_that_writes_its_database_rests_on() -> None:
+    """Also where older generations are forgotten meanwhile; a member's copy follows, newer or older than it was."""
+    pool = _settled()
+    found, first = _rest(pool), pool.hosts[0].generation
+    for count in range(1, REMEMBERED * 2):
+        for host in pool.hosts[:2]:
+            pool.now += 1
+            if not found.holds(pool.now, 0):
+                found = _rest(pool)
+            facts = _with_generation(pool.facts(host), first + count - count % 7 * (host is not pool.hosts[0]))
+            assert _taken(pool, found, ev.AgentReported(host.uuid, host.stream, facts)), count
+    assert pool.pool.live.database_age.generations[1][-1][0] == first + count
+
+
+def test_what_was_told_before_the_newest_generation_may_be_other_only_where_nobody_has_asked_for_it() -> None:
+    noted = Noted(0, 0)
+    age = rest._seen_age(DatabaseAge(generations=("h", ((1, 10), (2, 20), (3, 30)))), noted)
+    earlier, newest = age.generations[1][:-1], age.generations[1][-1]
+    assert newest[0] > 2 and Rest(noted).takes([((rest._EARLIER,), 1)], 0, 0)
+    for asks in (list, lambda each: each[0], lambda each: each == (1, 10)):
+        noted.pinned.clear()
+        assert asks(earlier[0]) == asks((1, 10)) and not Rest(noted).takes([((rest._EARLIER,), 1)], 0, 0)
+
+
+def test_a_report_that_is_a_moment_younger_than_what_silence_is_judged_as_of_ends_no_rest() -> None:
+    """Every report is: how far the streams are read is known some ms later."""
+    pool = _settled()
+    site = replace(pool.site, behind_ms=60)
+    found = rest_of(pool.pool, pool.now, site)
+    assert found is not None
+    for host in pool.hosts:
+        event = ev.AgentReported(host.uuid, host.stream, pool.facts(host), pool.now)
+        after = taken_in(found, pool.pool, event, pool.now, site)
+        assert after is not None
+        pool.pool = after
+    assert found.holds(pool.now + 70, 60)
+
+
 Change = Callable[[HostFacts], HostFacts]
 NEWS: dict[str, Change] = {
     "address": lambda f: replace(f, address="10.0.0.99"),
     "xapi": lambda f: replace(f, xapi=replace(f.xapi, liveness=Liveness.SILENT, liveness_since=1)),
     "process": lambda f: replace(f, xapi=replace(f.xapi, process=ProcessId(7, 7))),
     "domains": lambda f: replace(f, domains=("vm",)),
-    "generation": lambda f: replace(f, database=replace(f.database, generation=f.database.generation + 1)),
+    "a leap of the generation": lambda f: _with_generation(f, f.database.generation + 200_000),
+    "an older generation": lambda f: _with_generation(f, f.database.generation - 1),
+    "no generation": lambda f: _with_generation(f, 0),
     "role": lambda f: replace(f, role=replace(f.role, serves_as_master=False)),
     "gate": lambda f: replace(f, boot_gate=BootGate(GateState.ASKING)),
     "hold": lambda f: replace(f, hold=ToolstackHold(3)),
@@ -359,7 +416,7 @@ def test_a_report_with_news_is_a_whole_step(what: str) -> None:
             step(pool.pool, event, pool.now, pool.site),
         )
         assert after is None or (after == whole.pool and not (whole.entries or whole.alerts or whole.effects))
-        assert after is None or (what, number) in (("old probes", 0), ("role", 1))
+        assert after is None or (what, number) in (("old probes", 0), ("role", 1)) or (number and "generation" in what)
 
 
 def test_a_report_of_another_stream_or_host_is_a_whole_step() -> None:

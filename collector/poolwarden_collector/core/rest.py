@@ -21,7 +21,7 @@ Rules
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any, NoReturn, cast
 
@@ -43,10 +43,10 @@ _TOLD: dict[type, tuple[str, ...]] = {
     of.HostFacts: ("memory_available",),
     of.Freshness: ("host", "xapi", "probes", "pool_view"),
     of.XapiFacts: ("liveness_since", "socket_since"),
-    of.DatabaseFacts: ("changed_at",),
+    of.DatabaseFacts: ("generation", "changed_at"),
     of.Probe: ("probed_at", "answered_at"),
     of.Disk: ("free_bytes", "free_inodes"),
-    of.HostEnvironment: ("swap_free", "clock_offset_ms"),
+    of.HostEnvironment: ("swap_free", "database_written_at", "clock_offset_ms"),
     CollectorProbes: (),
     CollectorProbe: ("at", "answered_at"),
 }
@@ -57,8 +57,8 @@ _INTO = {
     CollectorProbes: ("newest",),
 }
 
-Place = tuple[str | int, ...]  # host, _OWN or _AGE, then attributes and positions
-_OWN, _AGE = "own probe", "generation"
+Place = tuple[str | int, ...]  # host, _OWN, _NEWEST or _EARLIER, then attributes and positions
+_OWN, _NEWEST, _EARLIER = "own probe", "newest generation", "earlier generations"
 # What of the live state changes where an event is only taken in.
 _TAKEN_IN = ("agents", "own_probe", "database_age")
 
@@ -259,6 +259,30 @@ class Number:
     )
 
 
+class Earlier:
+    """A generation that the master's database had before the present one, and when: noted is whether anybody asks."""
+
+    __slots__ = ("_entry", "_pin")
+
+    def __init__(self, entry: tuple[int, Ms], pin: Callable[[], object]) -> None:
+        self._entry, self._pin = entry, pin
+
+    def _read(self) -> tuple[int, Ms]:
+        self._pin()
+        return self._entry
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._read())
+
+    def __getitem__(self, at: int) -> int:
+        return self._read()[at]
+
+    def __eq__(self, other: object) -> bool:
+        return self._read() == other
+
+    __hash__ = _restless
+
+
 class Late:
     """How late the collector is, which varies from tick to tick: noted is between which values nothing differs."""
 
@@ -379,21 +403,28 @@ def _seen(value: Any, place: Place, noted: Noted) -> Any:
 
 
 def _seen_age(age: DatabaseAge, noted: Noted) -> DatabaseAge:
-    """The same with the instant at which the master's generation was seen last."""
+    """The same with the master's newest generation and when it was seen last as told numbers, the others unread."""
     host, seen = age.generations
     if not seen:
         return age
-    generation, at = seen[-1]
-    return replace(age, generations=(host, (*seen[:-1], (generation, cast(Ms, noted.told(at, (_AGE,)))))))
+    noted.told(0, (_EARLIER,))
+    list_of_them = noted.places[(_EARLIER,)]
+    earlier = [cast(tuple[int, Ms], Earlier(entry, lambda: noted.pinned.add(list_of_them))) for entry in seen[:-1]]
+    newest = tuple(noted.told(value, (_NEWEST, at)) for at, value in enumerate(seen[-1]))
+    return replace(age, generations=(host, (*earlier, cast(tuple[int, Ms], newest))))
 
 
 def _alike_ages(was: DatabaseAge, is_now: DatabaseAge, told: list[tuple[Place, int]]) -> bool:
+    """Is this the same master's, whose database has gone on from where it was?"""
     (host, before), (master, after) = was.generations, is_now.generations
-    if was is is_now or not before or not after or before[-1] == after[-1]:
+    if was is is_now or not before or not after:
         return was == is_now
-    told.append(((_AGE,), after[-1][1]))
-    same = host == master and before[:-1] == after[:-1] and before[-1][0] == after[-1][0]
-    return same and was.answered_until == is_now.answered_until
+    if host != master or was.answered_until != is_now.answered_until or after[-1][0] < before[-1][0]:
+        return False
+    told += [((_NEWEST, at), value) for at, value in enumerate(after[-1]) if value != before[-1][at]]
+    if before[:-1] != after[:-1]:
+        told.append(((_EARLIER,), 1))
+    return True
 
 
 def _several(part: Any) -> bool:

@@ -50,8 +50,8 @@ def describe(pool: Snapshot, verdict: Verdict) -> str:
         return f"{verdict.meaning} ({more})"
     if not host:
         return verdict.meaning
-    quiet = silence_of(pool, host)
-    silent = "" if pool.heard(host) else f", its agent is silent for {quiet / 1000:.0f} s"
+    # Asked of a silent one alone: a report is a moment younger than what silence is judged as of, which ends a rest.
+    silent = "" if pool.heard(host) else f", its agent is silent for {silence_of(pool, host) / 1000:.0f} s"
     return f"{verdict.meaning} (master {pool.name(host)}{silent})"
 
 

@@ -114,7 +114,8 @@ def listed(tx: Transaction) -> None:
     hosts = frozenset(item.host for item in seen.hosts)
     generation = agent.facts.database.generation if agent is not None else 0
     # The count goes with it: it is what a copy is held against when this collector has started anew meanwhile.
-    counted = generation and abs(generation - tx.record.generation) * 4 >= tx.policy.generation_leap
+    quarter = -(-tx.policy.generation_leap // 4)
+    counted = generation and not -quarter < generation - tx.record.generation < quarter
     if tx.record.master in hosts and (
         hosts != tx.record.listed or counted or (generation and not tx.record.generation)
     ):
