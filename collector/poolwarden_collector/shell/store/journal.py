@@ -48,11 +48,13 @@ from poolwarden_collector.shell.store import enrolment_tables, hook_queue, parce
 from poolwarden_collector.shell.store.hook_calls import HookCalls
 from poolwarden_collector.shell.store.journal_file import JournalError as JournalError
 from poolwarden_collector.shell.store.journal_file import open_file
+from poolwarden_collector.shell.store.journal_questions import Among as Among
+from poolwarden_collector.shell.store.journal_questions import Questions
 from poolwarden_collector.shell.store.journal_quota import Quota
 from poolwarden_collector.shell.store.journal_records import Records
-from poolwarden_collector.shell.store.journal_rows import DECISION, row_of, signed, stored, unsigned
 from poolwarden_collector.shell.store.journal_rows import Row as Row
 from poolwarden_collector.shell.store.journal_rows import release as release
+from poolwarden_collector.shell.store.journal_rows import signed, stored, unsigned
 from poolwarden_collector.shell.store.operator_calls import OperatorCalls
 from poolwarden_collector.shell.store.parcels import ChannelState, Routes
 from poolwarden_collector.shell.store.parcels import Parcel as Parcel
@@ -63,27 +65,12 @@ from poolwarden_collector.shell.tally import Tally
 # What ``commit`` is given.
 Step = tuple[PoolId, Iterable[Entry], Iterable[AlertRaised | AlertResolved], str, Iterable[Occasion]]
 NO_STORE_HOLDS = (OverflowError, ValueError, TypeError, sqlite3.DataError, sqlite3.InterfaceError)
-Among = frozenset[PoolId] | None  # of these pools alone; None: of all
 FILE = "journal.db"
 LOCK = "lock"
 _TRIALS = 20  # of channels, that are looked at
 _PRUNE_EVERY_MS = 3_600_000
 ASKED_WITHIN_S = 5.0  # a question for people
 MOST_ROWS = 10_000  # that one call of the operator's interface is answered with
-# What is asked for: the newest first. A text of one form sorts as the instants do.
-_WHERE = {
-    "pool": "pool = :pool",
-    "failover": "failover = :failover AND failover != ''",
-    "since": "at >= :since",
-    "until": "at <= :until",
-    "before": "seq < :before",
-}
-_HISTORY = "SELECT * FROM entries WHERE {where} ORDER BY seq DESC LIMIT :limit"
-# A time, or some pools: the numbers come from an index alone, and only the rows that are given are read.
-_NUMBERS = """SELECT * FROM entries WHERE seq IN (SELECT seq FROM entries INDEXED BY {index} WHERE {where}
-              ORDER BY seq DESC LIMIT :limit) ORDER BY seq DESC"""
-# Of these pools alone; a JSON list, so that their number is no matter.
-_AMONG = "pool IN (SELECT value FROM json_each(:among))"
 
 
 class Unwritable(JournalError):
@@ -94,7 +81,7 @@ class TooLong(JournalError):
     """A question for people would take too long; ask for less."""
 
 
-class Journal(Records, OperatorCalls, HookCalls, SilenceCalls):
+class Journal(Records, Questions, OperatorCalls, HookCalls, SilenceCalls):
     """The journal in ``state_dir``; usable from any thread, one call at a time.
 
     ``sinks`` names the channels of alerts, ``routes`` tells which of them each alert reaches (without it: all);
@@ -442,70 +429,6 @@ class Journal(Records, OperatorCalls, HookCalls, SilenceCalls):
 
     # ------------------------------------------------------------------------------------------------ reading
 
-    def history(
-        self,
-        pool: PoolId = "",
-        after_seq: int = 0,
-        limit: int = 0,
-        failover: str = "",
-        since: str = "",
-        until: str = "",
-        before_seq: int = 0,
-        among: Among = None,
-    ) -> list[Row]:
-        """The newest ``limit`` entries (0: 1000) with a number above ``after_seq`` and below ``before_seq`` (0: any).
-
-        They come oldest first, from ``since`` to ``until`` (as ``clock.wall_text`` writes an instant; empty: no bound).
-        """
-        values = {"after": after_seq, "pool": pool, "failover": failover, "limit": limit or 1000}
-        values |= {"since": since, "until": until, "before": before_seq, **_among(among)}
-        query = _history_query(values, of_some=among is not None)
-        with self._beside() as db:
-            return [row_of(row) for row in db.query(query, values)][::-1]
-
-    def newest(self, pool: PoolId, kinds: tuple[str, ...], limit: int) -> list[Row]:
-        """The newest entries of these kinds in a pool, oldest first."""
-        marks = ", ".join("?" * len(kinds))
-        query = f"SELECT * FROM entries WHERE pool = ? AND kind IN ({marks}) ORDER BY seq DESC LIMIT ?"  # noqa: S608
-        with self._beside() as db:
-            return [row_of(row) for row in db.query(query, [pool, *kinds, limit])][::-1]
-
-    def decision(self, wanted: str) -> Row | None:
-        """The newest decision with a stored input: by its entry's number, or the last one of a failover."""
-        number = wanted.isascii() and wanted.isdigit() and len(wanted) <= 18
-        values = {"seq": int(wanted) if number else -1, "failover": wanted or "-"}
-        with self._beside() as db:
-            return next((row_of(row) for row in db.query(DECISION, values)), None)
-
-    def alerts(
-        self, pool: PoolId = "", open_only: bool = False, limit: int = 0, among: Among = None
-    ) -> list[dict[str, Any]]:
-        """Alerts, the newest first: each with its ``deliveries`` (rows of the outbox), ``silence`` and ``taken``.
-
-        ``among``: those of these pools alone.
-        """
-        query = f"""SELECT * FROM alerts WHERE (:pool = '' OR pool = :pool) AND (NOT :open OR resolved_at = '')
-                   {f"AND {_AMONG}" if among is not None else ""} ORDER BY raised_at DESC, rowid DESC LIMIT :limit"""  # noqa: S608
-        values = {"pool": pool, "open": open_only, "limit": limit or 1000, **_among(among)}
-        with self._beside() as db:
-            found = list(db.query(query, values))
-            for alert in found:
-                which = [alert["key"], alert["occurrence"]]
-                alert["deliveries"] = list(
-                    db.query("SELECT * FROM outbox WHERE key = ? AND occurrence = ? ORDER BY id", which)
-                )
-            silences.mark(db, found, silences.Clock(self.epoch))
-        return found
-
-    def marked(self) -> dict[str, dict[str, Any]]:
-        """The open alerts that are silenced or that somebody sees to, by their keys."""
-        query = """SELECT * FROM alerts WHERE resolved_at = '' AND (key IN (SELECT key FROM silences)
-                   OR (key, occurrence) IN (SELECT key, occurrence FROM acknowledgements))"""
-        with self._beside() as db:
-            found = list(db.query(query))
-            silences.mark(db, found, silences.Clock(self.epoch))
-        return {alert["key"]: alert for alert in found}
-
     def _last_epoch(self) -> int:
         text = self._meta("epoch")
         epoch = int(text) if text.isascii() and text.isdigit() and len(text) <= 20 else HIGHEST + 1
@@ -553,18 +476,6 @@ class Journal(Records, OperatorCalls, HookCalls, SilenceCalls):
                 yield self._db
             except (sqlite3.Error, OSError, OverflowError, ValueError, TypeError) as error:
                 raise JournalError(f"{self.path}: cannot be read: {self._failed(error)}") from error
-
-
-def _history_query(values: dict[str, Any], of_some: bool) -> str:
-    """The query for what is asked; empty text and number 0: not asked for."""
-    where = ["seq > :after", *(text for name, text in _WHERE.items() if values[name]), *([_AMONG] if of_some else ())]
-    index = "entries_pool" if of_some else "entries_at" if values["since"] or values["until"] else ""
-    found = _NUMBERS if index and not values["pool"] and not values["failover"] else _HISTORY
-    return found.format(where=" AND ".join(where), index=index)
-
-
-def _among(pools: Among) -> dict[str, str]:
-    return {"among": json.dumps(sorted(pools))} if pools is not None else {}
 
 
 def _of_pool(pool: PoolId, name: str) -> str:
