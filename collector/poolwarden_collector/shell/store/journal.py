@@ -8,7 +8,8 @@ Rules
   hold is left out of it alone.
 * One collector per journal: a lock on the state directory, held by the process, refuses a second one.
 * How alerts wait for their channels: parcels.py, storms.py, reminders.py, silences.py; all in these transactions.
-* Which file is opened at all, and how an older one becomes today's: journal_file.py. A damaged one: salvage.py.
+* Which file is opened at all, and how an older one becomes today's: journal_file.py. A damaged one: salvage.py; what
+  is lost without any damage: running_mark.py.
 * Records are folded from a snapshot and the entries after it: journal_records.py. What is removed: retention.py.
 * An entry that this version does not know, or that is damaged, ends the reading: it could be the one that matters
   (journal_rows.py).
@@ -23,6 +24,7 @@ Rules
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -59,6 +61,7 @@ from poolwarden_collector.shell.store.operator_calls import OperatorCalls
 from poolwarden_collector.shell.store.parcels import ChannelState, Routes
 from poolwarden_collector.shell.store.parcels import Parcel as Parcel
 from poolwarden_collector.shell.store.read_only import read_only
+from poolwarden_collector.shell.store.running_mark import RunningMark
 from poolwarden_collector.shell.store.silence_calls import SilenceCalls
 from poolwarden_collector.shell.tally import Tally
 
@@ -111,6 +114,7 @@ class Journal(Records, Questions, OperatorCalls, HookCalls, SilenceCalls):
         self._lock_file = _lock(state_dir)
         try:
             self._db = open_file(self.path, self._damaged)
+            self._mark = self._begin_mark()
         except (sqlite3.Error, OSError) as error:
             os.close(self._lock_file)
             raise JournalError(f"{self.path}: {_say(error)}") from error
@@ -125,7 +129,22 @@ class Journal(Records, Questions, OperatorCalls, HookCalls, SilenceCalls):
             raise
 
     def _damaged(self, line: str) -> None:
-        self.damage = line
+        self.damage = f"{self.damage}; {line}" if self.damage else line
+
+    def _begin_mark(self) -> RunningMark:
+        """From now on what is lost of this journal is seen at the next start."""
+        try:
+            # safety: before the mark there is a transaction in the log: one without a log says that it was taken away.
+            with self._db.atomic():
+                self._db.execute("INSERT OR REPLACE INTO meta VALUES ('opened', ?)", [clock.wall_text()])
+            return RunningMark(self.path, self._last())
+        except BaseException:
+            self._db.conn.close()
+            raise
+
+    def _last(self) -> int:
+        """The number of the newest entry."""
+        return int(self._db.execute("SELECT coalesce(max(seq), 0) FROM entries").fetchone()[0])
 
     def _failed(self, error: BaseException) -> str:
         """What it says, in a line's words; where it is damage the next start looks at the whole file."""
@@ -137,7 +156,13 @@ class Journal(Records, Questions, OperatorCalls, HookCalls, SilenceCalls):
     def close(self) -> None:
         """Fold the log into the file and let the directory go."""
         with self._guard:
+            with contextlib.suppress(sqlite3.Error, OSError):
+                busy, log, folded = self._db.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
+                # safety: while a part of the log is nowhere else, its loss is to be seen.
+                if not busy and log == folded:
+                    self._mark.take_away()
             self._db.conn.close()
+            self._mark.let_go()
             os.close(self._lock_file)
 
     @property
@@ -452,6 +477,8 @@ class Journal(Records, Questions, OperatorCalls, HookCalls, SilenceCalls):
                 raise self._unwritable(what, error) from error
             except (sqlite3.Error, OSError) as error:
                 raise JournalError(f"{self.path}: {what} cannot be written: {self._failed(error)}") from error
+            with contextlib.suppress(sqlite3.Error):  # it is durable, whatever becomes of the mark
+                self._mark.reached(self._last())
 
     def _unwritable(self, what: str, error: BaseException) -> Unwritable:
         return Unwritable(f"{self.path}: {what} cannot be held by any journal: {_say(error)}")

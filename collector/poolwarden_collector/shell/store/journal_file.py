@@ -8,7 +8,8 @@ Rules
   entry, or a new key in one, changes no table (core/model/entries.py says what holds for those).
 * Older files are copied first, whole and checked, beside the journal (``journal.db.schema-N``); then all steps and the
   new number are one transaction. After a crash at any point the file is the old one or the new one.
-* A damaged file is looked for first, and what can be read of it goes on (salvage.py).
+* A damaged file is looked for first, and what can be read of it goes on (salvage.py). So is what was durable and is
+  not there, without any damage (running_mark.py).
 * A step is written once and never changed afterwards. tests/shell/schemas keeps a file of each schema that was ever in
   use, with what folding it gives.
 """
@@ -23,7 +24,7 @@ from pathlib import Path
 
 from sqlite_utils import Database
 
-from poolwarden_collector.shell.store import salvage
+from poolwarden_collector.shell.store import running_mark, salvage
 
 SCHEMA = 6
 _BUSY_S = 2.0
@@ -145,6 +146,7 @@ def open_file(path: Path, tell: Callable[[str], None] = lambda _: None) -> Datab
     Raises JournalError for a file that is none or is a newer one, sqlite3.Error and OSError for one that fails.
     """
     salvage.finish(path)
+    gone = running_mark.log_is_gone(path)
     found = _sound_schema_of(path, tell)
     if found is not None and found > SCHEMA:
         older = copy_of(path, SCHEMA)
@@ -163,6 +165,8 @@ def open_file(path: Path, tell: Callable[[str], None] = lambda _: None) -> Datab
             _change(connection, _TABLES + _steps(1), "INSERT INTO meta VALUES ('epoch', '0'), ('schema', ?)")
         elif found < SCHEMA:
             _change(connection, _steps(found), "UPDATE meta SET value = ? WHERE key = 'schema'")
+        if found is not None and (why := salvage.note_missing(connection, path, gone)):
+            tell(why)
     except BaseException:
         connection.close()
         raise
@@ -256,11 +260,7 @@ def _copy(path: Path, target: Path) -> None:
         with half.open("rb") as file:
             os.fsync(file.fileno())
         half.replace(target)
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        running_mark.sync_folder(target)
     except (OSError, sqlite3.Error) as error:
         why = f"a copy of it cannot be made first ({error}); make room in {path.parent}"
         raise JournalError(f"{path}: is not brought up to schema {SCHEMA}: {why}") from error

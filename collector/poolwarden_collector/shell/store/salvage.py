@@ -9,7 +9,7 @@ Rules
   stands in it (``LOST``). The damaged file keeps all it had, with its log, as ``journal.db.damaged-TIME``.
 * A row that an index has and the table has not is missing, too: a page of earlier days reads without an error.
 * SQLite takes a log to its first frame that is not whole, and says nothing of those after it (log_damage.py): then
-  whatever was written last is missing.
+  whatever was written last is missing. So it is where the log is not there, or less of it (running_mark.py).
 * The new file takes the journal's place in one rename. After a crash at any point the next start does the same again,
   or ends it.
 * safety: where entries are missing, the epoch begins anew below every one that agents obey: so each pool learns
@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from poolwarden_collector.shell.store import log_damage
+from poolwarden_collector.shell.store import log_damage, running_mark
 from poolwarden_collector.shell.store.read_only import read_only
 
 CHECKED_WHOLE = 64 << 20  # bytes
@@ -41,6 +41,7 @@ LOST = "lost-after"  # in meta: behind this entry some are missing
 _SMALL = frozenset({"meta", "epochs", "silences", "tokens", "host_keys", "certificates", "denied", "seconded"})
 _ONE_BY_ONE = 20_000  # numbers that are tried within a hole
 _HIGHEST = 1 << 40
+_JUDGED_ANEW = "every pool is judged as with a restored journal, after its hosts were heard for some minutes"
 _BROKEN: tuple[Any, ...] = ("a row that cannot be read",)
 
 
@@ -56,11 +57,7 @@ class Rescued:
     def line(self, path: Path, why: str) -> str:
         """One line for the operator, with the next step."""
         missing = f"some of {', '.join(self.short)} could not be" if self.short else "nothing is missing"
-        safe = (
-            "every pool is judged as with a restored journal, after its hosts were heard for some minutes"
-            if self.lost_after is not None
-            else "no pool's state is concerned"
-        )
+        safe = _JUDGED_ANEW if self.lost_after is not None else "no pool's state is concerned"
         return (
             f"{path}: was damaged ({why}): {self.rows.get('entries', 0)} entries were read and go on, {missing}; "
             f"{safe}; the damaged file is {self.damaged.name}: look at the disk, compare with the last backup, then "
@@ -117,9 +114,10 @@ def finish(path: Path) -> None:
         return
     for tail in ("-wal", "-shm"):
         path.with_name(path.name + tail).unlink(missing_ok=True)
+    running_mark.forget(path)  # what it says stands in the readable file
     readable.replace(path)
     path.with_name(path.name + SUSPECT).unlink(missing_ok=True)
-    _sync_folder(path)
+    running_mark.sync_folder(path)
 
 
 def rescue(path: Path, tables: str) -> Rescued:
@@ -138,7 +136,7 @@ def rescue(path: Path, tables: str) -> Rescued:
             # A file that is shorter than it says is read as far as it goes (SQLite's own way of recovery).
             old.execute("PRAGMA writable_schema = ON")
             old.text_factory = lambda raw: raw.decode("utf-8", "replace")
-            rows, short, lost_after = _copied(old, new, log_is_cut=bool(log_damage.found(path)))
+            rows, short, lost_after = _copied(old, new, path)
         (verdict,) = new.execute("PRAGMA integrity_check(1)").fetchone()
         if verdict != "ok":
             raise sqlite3.DatabaseError(f"what was read is not sound: {verdict}")
@@ -148,14 +146,14 @@ def rescue(path: Path, tables: str) -> Rescued:
     for tail in ("", "-wal"):
         if path.with_name(path.name + tail).exists():
             _beside(path.with_name(path.name + tail), damaged.with_name(damaged.name + tail))
-    _sync_folder(path)
+    running_mark.sync_folder(path)
     half.replace(path.with_name(path.name + READABLE))
     finish(path)
     return Rescued(rows, short, lost_after, damaged)
 
 
 def _copied(
-    old: sqlite3.Connection, new: sqlite3.Connection, log_is_cut: bool
+    old: sqlite3.Connection, new: sqlite3.Connection, path: Path
 ) -> tuple[dict[str, int], tuple[str, ...], int | None]:
     names = [name for (name,) in new.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")]
     rows, short, lost_after = dict[str, int](), [], None
@@ -176,16 +174,41 @@ def _copied(
         if reader.holes:
             short.append(name)
             lost_after = max(0, *reader.holes) if name == "entries" else lost_after
-    if log_is_cut:
+    last = _last(new)
+    if log_damage.found(path) or running_mark.missing(path, last, running_mark.log_is_gone(path)):
         short.append("what was written last")
-        last = new.execute("SELECT coalesce(max(seq), 0) FROM entries").fetchone()[0]
         lost_after = max(last, lost_after or 0)
     if lost_after is not None:
-        new.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (LOST, str(lost_after)))
-        # safety: also where every record that is left has no hole: of whole pools nothing may be left.
-        new.execute("INSERT OR REPLACE INTO meta VALUES ('epoch', '0')")
+        _note_loss(new, lost_after)
     new.execute("COMMIT")
     return rows, tuple(short), lost_after
+
+
+def note_missing(db: sqlite3.Connection, path: Path, log_was_gone: bool) -> str:
+    """Write into the sound journal at ``path`` that entries behind its last one are lost, and say so in one line.
+
+    Empty: none are, as far as its mark says. Raises sqlite3.Error.
+    """
+    last = _last(db)
+    why = running_mark.missing(path, last, log_was_gone)
+    if not why:
+        return ""
+    with db:
+        _note_loss(db, last)
+    return (
+        f"{path}: what was written last is missing ({why}); {_JUDGED_ANEW}; a pause or a refusal that was among it is "
+        "not known any more: look at the disk, and at who removes files in its folder"
+    )
+
+
+def _last(db: sqlite3.Connection) -> int:
+    return int(db.execute("SELECT coalesce(max(seq), 0) FROM entries").fetchone()[0])
+
+
+def _note_loss(db: sqlite3.Connection, lost_after: int) -> None:
+    db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (LOST, str(lost_after)))
+    # safety: also where every record that is left has no hole: of whole pools nothing may be left.
+    db.execute("INSERT OR REPLACE INTO meta VALUES ('epoch', '0')")
 
 
 def _only_in_an_index(old: sqlite3.Connection, new: sqlite3.Connection) -> list[int]:
@@ -270,11 +293,3 @@ def _beside(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:
         shutil.copy2(source, target)
-
-
-def _sync_folder(path: Path) -> None:
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
