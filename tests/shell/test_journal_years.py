@@ -19,7 +19,8 @@ from poolwarden_collector.shell.config.journal import DAY_MS, JournalSettings
 from poolwarden_collector.shell.config.toml_table import ConfigError
 from poolwarden_collector.shell.loop.journal_upkeep import JournalUpkeep
 from poolwarden_collector.shell.store import journal_records, retention, snapshots
-from poolwarden_collector.shell.store.journal import FILE, Journal, _history_query
+from poolwarden_collector.shell.store.journal import FILE, Journal
+from poolwarden_collector.shell.store.journal_questions import _history_query
 from poolwarden_collector.shell.store.journal_rows import DECISION
 from poolwarden_collector.shell.store.retention import KEPT, Keeping, changes_nothing
 
