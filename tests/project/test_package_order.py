@@ -40,7 +40,8 @@ TABLES = {
         doctor:    core config store enrolment agents loop hooks .
         operators: core shared contract config store queue enrolment agents fencing loop alerts hooks doctor .
         metrics:   core config store queue agents loop operators .
-        .:         config store queue enrolment agents fencing loop alerts hooks operators metrics
+        page:      core contract config store enrolment operators .
+        .:         config store queue enrolment agents fencing loop alerts hooks operators metrics page
     """,
     "agent/poolwarden_agent": """
         core:     shared

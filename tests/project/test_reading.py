@@ -33,6 +33,7 @@ READ_ONLY = (
     "report/open_alerts.py",
     "report/progress.py",
     "report/running_vms.py",
+    "report/pool_details.py",
     "report/pool_line.py",
     "report/situation.py",
     "report/timeline.py",

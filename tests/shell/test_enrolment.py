@@ -429,8 +429,8 @@ async def test_floods_are_refused_before_they_cost_anything(
 
 @pytest.mark.slow
 async def test_who_connects_and_says_nothing_keeps_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("MOST", 8), ("HANDSHAKE_S", 0.5), ("QUESTION_S", 1.0)):
-        monkeypatch.setattr(connections, name, value)
+    monkeypatch.setattr(connections, "HANDSHAKE_S", 0.5)
+    monkeypatch.setattr(server, "CONNECTIONS", connections.Bounds(most=8, question_s=1.0))
     async with enrolling(tmp_path) as site:
         serving = site.rig.parts.enrolments.server
         assert serving is not None and serving._connections is not None
@@ -452,7 +452,7 @@ async def test_who_connects_and_says_nothing_keeps_nobody_out(tmp_path: Path, mo
 
 @pytest.mark.slow
 async def test_who_asks_now_and_then_keeps_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "MOST", 8)
+    monkeypatch.setattr(server, "CONNECTIONS", connections.Bounds(most=8))
     question = b"GET /v1/ca HTTP/1.1\r\nHost: x\r\n\r\n"
     async with enrolling(tmp_path) as site:
         serving = site.rig.parts.enrolments.server

@@ -52,6 +52,7 @@ from poolwarden_collector.shell.loop.prober import Prober
 from poolwarden_collector.shell.loop.service import Service
 from poolwarden_collector.shell.operators.api import OperatorApi
 from poolwarden_collector.shell.operators.enrolments import EnrolmentsApi
+from poolwarden_collector.shell.page.commands import web_user
 from poolwarden_collector.shell.queue.inbox import Inbox
 from poolwarden_collector.shell.reload import Followers, Reloader
 from poolwarden_collector.shell.store.backup import FILES, BackupError, back_up, stamp
@@ -62,6 +63,7 @@ from poolwarden_collector.shell.store.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from poolwarden_collector.shell.metrics.exporter import Exporter
+    from poolwarden_collector.shell.page.server import PageServer
 
 EXIT_OTHER, EXIT_CONFIG, EXIT_JOURNAL = 1, 2, 4
 OPEN_FILES = 16_384
@@ -92,6 +94,7 @@ class Parts:
     reloader: Reloader
     capsules: CapsuleIntake
     metrics: Exporter | None = None  # None: they are off
+    page: PageServer | None = None  # None: it is off
 
 
 def assemble(config: Config, journal: Journal) -> Parts:
@@ -140,7 +143,7 @@ def assemble(config: Config, journal: Journal) -> Parts:
     return Parts(
         service, inbox, journal, gateway, fencer, prober, outbox, diskless, heartbeat, hooks, telemetry,
         JournalUpkeep(journal, service.write, lambda: roster.config.journal), operators, messages, enrolled, reloader,
-        capsules, _metrics(config, service, prober, inbox, journal),
+        capsules, _metrics(config, service, prober, inbox, journal), _page(config, roster, operators, telemetry),
     )  # fmt: skip
 
 
@@ -184,6 +187,16 @@ def _metrics(config: Config, service: Service, prober: Prober, inbox: Inbox, jou
     return Exporter(config.metrics, watch, journal, service.roster.warn)
 
 
+def _page(config: Config, roster: Roster, operators: OperatorApi, telemetry: Telemetry) -> PageServer | None:
+    """The page's server; what it stands on is imported where it is on."""
+    if config.page is None:
+        return None
+    from poolwarden_collector.shell.page.server import PageServer
+
+    entries = lambda: roster.config.operators.entries  # noqa: E731
+    return PageServer(config.page, config.state_dir, operators, telemetry, entries, config.name, roster.warn)
+
+
 async def serve(config: Config, stopping: asyncio.Event, reloading: asyncio.Event | None = None) -> None:
     """Run a collector until ``stopping`` is set; read the configuration again whenever ``reloading`` is.
 
@@ -223,6 +236,8 @@ async def _run(config: Config, parts: Parts, stopping: asyncio.Event, reloading:
         parts.capsules.start()
         if parts.metrics is not None:
             parts.metrics.start()
+        if parts.page is not None:
+            parts.page.start()
         _log.info("collector %s, epoch %d, agents on %s", config.name, parts.service.roster.epoch, config.listen)
         stopped, reloads = asyncio.ensure_future(stopping.wait()), asyncio.ensure_future(_reload(parts, reloading))
         await asyncio.wait({stopped, loop}, return_when=asyncio.FIRST_COMPLETED)
@@ -254,6 +269,8 @@ async def stop(parts: Parts) -> None:
     parts.inbox.end()
     if parts.metrics is not None:
         await parts.metrics.stop()
+    if parts.page is not None:
+        await parts.page.stop()
     await parts.gateway.stop()
     await parts.enrolments.stop()
     await parts.fencer.stop()
@@ -467,6 +484,7 @@ def issue_collector(directory: Path, name: str, addresses: tuple[str, ...], out:
 
 
 main.add_command(enrolment)
+main.add_command(web_user)
 
 
 @contextlib.contextmanager

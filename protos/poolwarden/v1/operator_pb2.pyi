@@ -1014,6 +1014,9 @@ class StatusRequest(google.protobuf.message.Message):
     NAME_FIELD_NUMBER: builtins.int
     VERDICTS_FIELD_NUMBER: builtins.int
     SITE_FIELD_NUMBER: builtins.int
+    DETAILED_FIELD_NUMBER: builtins.int
+    SKIP_FIELD_NUMBER: builtins.int
+    LEVELS_FIELD_NUMBER: builtins.int
     pool: builtins.str
     """empty: all; else UUID or unique name"""
     overview: builtins.bool
@@ -1033,6 +1036,13 @@ class StatusRequest(google.protobuf.message.Message):
         """only pools with one of these, whatever their case"""
     site: builtins.str
     """only pools of this site"""
+    detailed: builtins.bool
+    """with overview: each line with its details"""
+    skip: builtins.int
+    """with overview: so many lines are left out before the first one"""
+    @property
+    def levels(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """with overview: lines of these levels only, and "waiting"; what is counted stays"""
     def __init__(
         self,
         *,
@@ -1045,8 +1055,11 @@ class StatusRequest(google.protobuf.message.Message):
         name: builtins.str = ...,
         verdicts: collections.abc.Iterable[builtins.str] | None = ...,
         site: builtins.str = ...,
+        detailed: builtins.bool = ...,
+        skip: builtins.int = ...,
+        levels: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["after", b"after", "few", b"few", "host", b"host", "limit", b"limit", "name", b"name", "overview", b"overview", "pool", b"pool", "site", b"site", "verdicts", b"verdicts"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["after", b"after", "detailed", b"detailed", "few", b"few", "host", b"host", "levels", b"levels", "limit", b"limit", "name", b"name", "overview", b"overview", "pool", b"pool", "site", b"site", "skip", b"skip", "verdicts", b"verdicts"]) -> None: ...
 
 global___StatusRequest = StatusRequest
 
@@ -1148,6 +1161,7 @@ class Overview(google.protobuf.message.Message):
     VERDICTS_FIELD_NUMBER: builtins.int
     ALERTS_FIELD_NUMBER: builtins.int
     LINES_FIELD_NUMBER: builtins.int
+    MATCHING_FIELD_NUMBER: builtins.int
     pools: builtins.int
     hosts: builtins.int
     hosts_heard: builtins.int
@@ -1165,6 +1179,8 @@ class Overview(google.protobuf.message.Message):
     @property
     def lines(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___PoolLine]:
         """the worst first"""
+    matching: builtins.int
+    """lines that there would be without `limit` and `skip`"""
     def __init__(
         self,
         *,
@@ -1176,8 +1192,9 @@ class Overview(google.protobuf.message.Message):
         verdicts: collections.abc.Iterable[global___Counted] | None = ...,
         alerts: collections.abc.Iterable[global___Counted] | None = ...,
         lines: collections.abc.Iterable[global___PoolLine] | None = ...,
+        matching: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["alerts", b"alerts", "hosts", b"hosts", "hosts_heard", b"hosts_heard", "levels", b"levels", "lines", b"lines", "pools", b"pools", "verdicts", b"verdicts", "waiting", b"waiting"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["alerts", b"alerts", "hosts", b"hosts", "hosts_heard", b"hosts_heard", "levels", b"levels", "lines", b"lines", "matching", b"matching", "pools", b"pools", "verdicts", b"verdicts", "waiting", b"waiting"]) -> None: ...
 
 global___Overview = Overview
 
@@ -1215,6 +1232,7 @@ class PoolLine(google.protobuf.message.Message):
     ALERTS_FIELD_NUMBER: builtins.int
     SITE_FIELD_NUMBER: builtins.int
     FAILOVER_FIELD_NUMBER: builtins.int
+    DETAILS_FIELD_NUMBER: builtins.int
     pool_uuid: builtins.str
     name: builtins.str
     verdict: builtins.str
@@ -1234,6 +1252,9 @@ class PoolLine(google.protobuf.message.Message):
     site: builtins.str
     failover: builtins.bool
     """one is open"""
+    @property
+    def details(self) -> global___PoolDetails:
+        """where they were asked for"""
     def __init__(
         self,
         *,
@@ -1249,10 +1270,86 @@ class PoolLine(google.protobuf.message.Message):
         alerts: collections.abc.Iterable[global___Counted] | None = ...,
         site: builtins.str = ...,
         failover: builtins.bool = ...,
+        details: global___PoolDetails | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["age_ms", b"age_ms", "alerts", b"alerts", "failover", b"failover", "headline", b"headline", "hosts", b"hosts", "hosts_heard", b"hosts_heard", "level", b"level", "name", b"name", "pool_uuid", b"pool_uuid", "site", b"site", "verdict", b"verdict", "waiting", b"waiting"]) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["details", b"details"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["age_ms", b"age_ms", "alerts", b"alerts", "details", b"details", "failover", b"failover", "headline", b"headline", "hosts", b"hosts", "hosts_heard", b"hosts_heard", "level", b"level", "name", b"name", "pool_uuid", b"pool_uuid", "site", b"site", "verdict", b"verdict", "waiting", b"waiting"]) -> None: ...
 
 global___PoolLine = PoolLine
+
+class PoolDetails(google.protobuf.message.Message):
+    """What a list of pools shows beside a pool's line."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MASTER_UUID_FIELD_NUMBER: builtins.int
+    MASTER_NAME_FIELD_NUMBER: builtins.int
+    QUESTION_FIELD_NUMBER: builtins.int
+    OWED_FIELD_NUMBER: builtins.int
+    NOT_READY_FIELD_NUMBER: builtins.int
+    FILLING_FIELD_NUMBER: builtins.int
+    LAST_MASTER_FIELD_NUMBER: builtins.int
+    master_uuid: builtins.str
+    """the verified master; empty: not exactly one is known"""
+    master_name: builtins.str
+    question: builtins.str
+    """what is asked of a person now; empty: nothing"""
+    @property
+    def owed(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """as PoolStatus.owed"""
+    @property
+    def not_ready(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """as PoolStatus.not_ready"""
+    @property
+    def filling(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___FillingDisk]:
+        """about to fill, or full; the worst first"""
+    last_master: builtins.str
+    """the name of the master on record; empty: none is"""
+    def __init__(
+        self,
+        *,
+        master_uuid: builtins.str = ...,
+        master_name: builtins.str = ...,
+        question: builtins.str = ...,
+        owed: collections.abc.Iterable[builtins.str] | None = ...,
+        not_ready: collections.abc.Iterable[builtins.str] | None = ...,
+        filling: collections.abc.Iterable[global___FillingDisk] | None = ...,
+        last_master: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["filling", b"filling", "last_master", b"last_master", "master_name", b"master_name", "master_uuid", b"master_uuid", "not_ready", b"not_ready", "owed", b"owed", "question", b"question"]) -> None: ...
+
+global___PoolDetails = PoolDetails
+
+class FillingDisk(google.protobuf.message.Message):
+    """A file system of a dom0 that is filling up."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    HOST_NAME_FIELD_NUMBER: builtins.int
+    MOUNT_FIELD_NUMBER: builtins.int
+    LEVEL_FIELD_NUMBER: builtins.int
+    USED_PERCENT_FIELD_NUMBER: builtins.int
+    FULL_IN_MS_FIELD_NUMBER: builtins.int
+    host_name: builtins.str
+    mount: builtins.str
+    level: builtins.str
+    """"warning", "critical", "full"; "ok": it will be full within a day"""
+    used_percent: builtins.float
+    """of space or inodes, whichever is more"""
+    full_in_ms: builtins.int
+    """0: it does not fill up"""
+    def __init__(
+        self,
+        *,
+        host_name: builtins.str = ...,
+        mount: builtins.str = ...,
+        level: builtins.str = ...,
+        used_percent: builtins.float = ...,
+        full_in_ms: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["full_in_ms", b"full_in_ms", "host_name", b"host_name", "level", b"level", "mount", b"mount", "used_percent", b"used_percent"]) -> None: ...
+
+global___FillingDisk = FillingDisk
 
 class PoolStatus(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor

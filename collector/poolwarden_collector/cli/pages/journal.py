@@ -81,7 +81,7 @@ def alerts_page(alerts: Iterable["api.Alert"], *, open_only: bool) -> Page:
         page.append(Line(f"{alert.pool_name or alert.pool_uuid}; raised {clock(alert.raised_at)}; {state}", indent=2))
         page += [_line_of(text) for text in alert.body.splitlines() if text.strip()]
         page += alert_marks(alert, indent=2)
-        page += [_delivery(delivery) for delivery in alert.deliveries]
+        page += [delivery(each) for each in alert.deliveries]
         page += [Line(alert.key, "dim", indent=2, label="key: "), Line()]
     return page[:-1] or [Line("no open alerts" if open_only else "no alerts")]
 
@@ -116,7 +116,7 @@ _NOT_TOLD = {
 }
 
 
-def _delivery(delivery: "api.Delivery") -> Line:
+def delivery(delivery: "api.Delivery") -> Line:
     times = "1 attempt" if delivery.attempts == 1 else f"{delivery.attempts} attempts"
     if delivery.state == "sent":
         return Line(f"sent {clock(delivery.sent_at)}, {times}", "good", indent=2, label=f"{delivery.sink}: ")

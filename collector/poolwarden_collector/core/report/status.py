@@ -216,7 +216,7 @@ def status(state: Pool, now: Ms, site: Site) -> PoolStatus:
         failover=_failover(pool),
         hosts=tuple(_host(pool, host) for host in sorted(record.hosts, key=pool.name)),
         not_ready=not_ready(pool),
-        owed=(*(_owed(pool, item) for item in record.owed), *_held(pool)),
+        owed=owed(pool),
         cooldown_ms=cooldown,
         lost_vms=lost_vms(pool),
         question=_question(pool),
@@ -245,6 +245,11 @@ _OWED = {
     OwedWork.WAKE: "has to be powered on again",
     OwedWork.DECLARE_DEAD: "xapi has to be told that it is dead",
 }
+
+
+def owed(pool: Snapshot) -> tuple[str, ...]:
+    """Everything that is owed to hosts of this pool, or holds one, in words."""
+    return (*(_owed(pool, item) for item in pool.record.owed), *_held(pool))
 
 
 def _owed(pool: Snapshot, item: Owed) -> str:

@@ -28,6 +28,7 @@ from poolwarden_collector.shell.config.hooks import HookSettings, read_hooks
 from poolwarden_collector.shell.config.journal import JournalSettings, read_journal
 from poolwarden_collector.shell.config.metrics import Metrics, read_metrics
 from poolwarden_collector.shell.config.operators import Operators, read_operators
+from poolwarden_collector.shell.config.page import PageSettings, read_page
 from poolwarden_collector.shell.config.toml_table import ConfigError, Table, read_toml
 
 __all__ = ["Config", "ConfigError", "Fence", "PoolSettings", "Tls", "load"]
@@ -81,6 +82,7 @@ class Config:
     metrics: Metrics | None = None  # None: nobody reads any
     enrolment: EnrolmentSettings | None = None  # None: no host can enrol
     operators: Operators = Operators()  # their roles, and what needs two of them
+    page: PageSettings | None = None  # None: nobody looks at it in a browser
     operator_group: str = ""  # who may write to the socket; "": the collector's own group
 
     def policy_of(self, pool: PoolId) -> Policy:
@@ -137,6 +139,7 @@ def load(file: Path, environment: Mapping[str, str] = os.environ) -> Config:
         operators=read_operators(
             top.tables("operators"), collector, {uuid: each.name for uuid, each in pools.items() if each.name}
         ),
+        page=_page(top, collector),
         operator_group=collector.text("operator_group", ""),
     )
     collector.done()
@@ -158,6 +161,18 @@ def _metrics(top: Table, environment: Mapping[str, str], collector: Table) -> Me
         if metrics.port and collector.has(key) and collector.text(key) == metrics.address:
             raise table.wrong("listen", f"is {metrics.address!r}, where {who} are served", "another port")
     return metrics
+
+
+def _page(top: Table, collector: Table) -> PageSettings | None:
+    given, table = top.has("page"), top.table("page")
+    if not given:
+        return None
+    page, others = read_page(table), {"agents": (collector, "listen"), "operators": (collector, "operator_listen")}
+    others |= {"metrics": (top.table("metrics"), "listen"), "hosts that enrol": (top.table("enrolment"), "listen")}
+    for who, (where, key) in others.items():
+        if page.port and where.has(key) and where.text(key) == page.address:
+            raise table.wrong("listen", f"is {page.address!r}, where {who} are served", "another port")
+    return page
 
 
 def _enrolment(table: Table, tls: Tls, collector: Table) -> EnrolmentSettings | None:

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives import serialization
 
 from poolwarden_collector.shell.config.certificates import COLLECTOR_DNS
 from poolwarden_collector.shell.config.config import Config, ConfigError, Tls, load
+from poolwarden_collector.shell.config.page import PageSettings
 from poolwarden_collector.shell.config.secrets import ENVIRONMENT_FILE, read_environment
 from poolwarden_collector.shell.doctor.check import FAULT, OK, UNCHECKED, WARNING, Check, days
 from poolwarden_collector.shell.hooks.condition import of_hooks
@@ -147,6 +148,23 @@ def certificates(tls: Tls) -> Iterator[Check]:
         yield Check("certificate", FAULT, f"{tls.cert} is not of {tls.ca}", step)
     if COLLECTOR_DNS not in _dns_names(own):
         yield Check("certificate", FAULT, f'{tls.cert} is not for the name "{COLLECTOR_DNS}": agents refuse it', step)
+
+
+def page_certificate(page: PageSettings) -> list[Check]:
+    """How long browsers take the page's certificate still, and whether it has its key."""
+    name, step = "page's certificate", f"put a new pair at {page.cert} and {page.key}; it is taken up at once"
+    try:
+        chain = x509.load_pem_x509_certificates(page.cert.read_bytes())
+        key = serialization.load_pem_private_key(page.key.read_bytes(), None)
+    except (OSError, ValueError, TypeError) as error:
+        level = UNCHECKED if isinstance(error, PermissionError) else FAULT
+        return [Check(name, level, f"{page.cert.parent}: {error}", step)]
+    now = datetime.now(UTC)
+    found = [days(name, _left(min(each.not_valid_after_utc for each in chain), now), f"{page.cert}", step)]
+    form = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    if key.public_key().public_bytes(*form) != chain[0].public_key().public_bytes(*form):
+        found.append(Check(name, FAULT, f"{page.key} is not the key of {page.cert}", step))
+    return found
 
 
 def _left(end: datetime, now: datetime) -> float:

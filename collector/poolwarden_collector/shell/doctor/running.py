@@ -46,6 +46,9 @@ async def all_checks(roster: Roster, channels: list[ChannelState], enrolments: E
         found.append(await _port("enrolment's port", config.enrolment.listen))
     if config.metrics is not None:
         found.append(await _port("metrics' port", config.metrics.address))
+    if config.page is not None:
+        found += await asyncio.to_thread(machine.page_certificate, config.page)
+        found.append(await _port("page's port", config.page.address))
     return [*found, *_self_hosting(roster)]
 
 

@@ -2,10 +2,10 @@
 
 Rules
 -----
-* At most ``MOST`` at a time, TLS handshakes included. When they are used up, the one that nothing has been answered on
+* At most so many at a time, TLS handshakes included. When they are used up, the one that nothing has been answered on
   for the longest gives way to the new one, unless it is being answered now: neither who connects and says nothing nor
   who asks now and then keeps anybody out, or uses file descriptors up.
-* One that has asked nothing within ``QUESTION_S`` is ended, and each after ``LIMIT_S``.
+* One that has asked nothing within a time is ended, and each after a longer one (``Bounds``).
 """
 
 from __future__ import annotations
@@ -19,11 +19,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-MOST = 128
-HANDSHAKE_S, QUESTION_S, LIMIT_S = 5.0, 15.0, 600.0
-_LOOK_S = 0.5
+HANDSHAKE_S = 5.0
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """``most`` at a time; ended after ``question_s`` without a question, and after ``limit_s`` in any case; each is
+    looked at every ``look_s``."""
+
+    most: int
+    question_s: float = 15.0
+    limit_s: float = 600.0
+    look_s: float = 0.5
 
 
 @dataclass(slots=True, eq=False)
@@ -37,7 +46,15 @@ class _Held:
 class Connections:
     """Takes connections for ``handler``, behind TLS; to be used in the event loop that serves."""
 
-    def __init__(self, handler: Callable[[], asyncio.BaseProtocol], context: ssl.SSLContext) -> None:
+    def __init__(
+        self,
+        handler: Callable[[], asyncio.BaseProtocol],
+        context: ssl.SSLContext,
+        bounds: Bounds,
+        name: str,
+    ) -> None:
+        self._bounds = bounds
+        self._name = name
         self._handler = handler
         self._context = context
         self._held: dict[_Held, None] = {}  # what has been idle for the longest first
@@ -70,10 +87,10 @@ class Connections:
                 try:
                     connection, _ = await loop.sock_accept(listener)
                 except OSError as error:  # no file descriptor left, or a client that is gone already
-                    _log.warning("enrolment: a connection could not be taken: %s", error)
+                    _log.warning("%s: a connection could not be taken: %s", self._name, error)
                     await asyncio.sleep(0.1)
                     continue
-                if len(self._held) >= MOST and not self._make_room():
+                if len(self._held) >= self._bounds.most and not self._make_room():
                     connection.close()
                     continue
                 held = _Held(connection)
@@ -111,9 +128,9 @@ class Connections:
         self._of[transport] = held
         try:
             while not transport.is_closing():
-                if loop.time() - began > (LIMIT_S if held.asked else QUESTION_S):
+                if loop.time() - began > (self._bounds.limit_s if held.asked else self._bounds.question_s):
                     return
-                await asyncio.sleep(_LOOK_S)
+                await asyncio.sleep(self._bounds.look_s)
         finally:
             self._of.pop(transport, None)
             transport.abort()

@@ -34,10 +34,11 @@ from poolwarden_collector.shell import clock
 from poolwarden_collector.shell.config.certificates import COLLECTOR_DNS
 from poolwarden_collector.shell.enrolment.agent_packages import AgentPackages
 from poolwarden_collector.shell.enrolment.authority import Authority, CannotSign
-from poolwarden_collector.shell.enrolment.connections import MOST, Connections
+from poolwarden_collector.shell.enrolment.connections import Bounds, Connections
 from poolwarden_collector.shell.enrolment.enrolment import Application, Granted, NotEnrolled, Waits
 from poolwarden_collector.shell.store.journal import JournalError
 
+CONNECTIONS = Bounds(most=128)
 BODY_LIMIT = 32 * 1024
 BODY_WITHIN_S = 10.0
 ANSWER_WITHIN_S = 20.0
@@ -178,10 +179,10 @@ class EnrolmentServer:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         stamps = self._load(context)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.create_server((host.strip("[]"), int(port)), family=family, backlog=MOST)
+        listener = socket.create_server((host.strip("[]"), int(port)), family=family, backlog=CONNECTIONS.most)
         listener.setblocking(False)
         assert runner.server is not None
-        self._connections = Connections(runner.server, context)
+        self._connections = Connections(runner.server, context, CONNECTIONS, "enrolment")
         accepting = asyncio.ensure_future(self._connections.accept(listener))
         self.port = listener.getsockname()[1]
         self.listening.set()

@@ -200,8 +200,11 @@ class OperatorApi(rpc.OperatorServicer):
 
     async def _typed(self, reply: Any) -> Any:
         """The reply with names as they have to be typed in the commands that it suggests; a long one as its bytes."""
-        turns = self._turns()
-        return await in_bytes(await self._quoting.typed(reply, turns), turns)
+        return await in_bytes(await self.quoted(reply), self.turns())
+
+    async def quoted(self, reply: Any) -> Any:
+        """The reply, in place, with names as they have to be typed in the commands that it suggests."""
+        return await self._quoting.typed(reply, self.turns())
 
     async def start_network(self, listen: str, tls: Tls) -> None:
         """Serve operators' certificates on an address too. Raises OSError where it or the certificate cannot be used.
@@ -241,7 +244,7 @@ class OperatorApi(rpc.OperatorServicer):
     @_answered
     async def Status(self, request: pb.StatusRequest) -> pb.StatusReply:
         among = [self._names().pool(request.pool)] if request.pool else self._shown()
-        return await self._status.reply(request, among, self._shown(), self._turns())
+        return await self._status.reply(request, among, self._shown(), self.turns())
 
     @_answered
     async def Explain(self, request: pb.ExplainRequest) -> pb.ExplainReply:
@@ -257,7 +260,7 @@ class OperatorApi(rpc.OperatorServicer):
     @_answered
     async def Readiness(self, request: pb.ReadinessRequest) -> pb.ReadinessReply:
         uuids = [self._names().pool(request.pool)] if request.pool else self._shown()
-        reply, turns, own = pb.ReadinessReply(), self._turns(), await self._own_ending()
+        reply, turns, own = pb.ReadinessReply(), self.turns(), await self._own_ending()
         for each in uuids:
             past, pool = await self._past(each, own), self._roster.pools[each]
             reasons = readiness(Snapshot(pool, self._roster.shown_at(), self._views.site(each)), past)
@@ -339,7 +342,7 @@ class OperatorApi(rpc.OperatorServicer):
         found = await self._journals.search(self._journal.alerts, pool, request.open_only, limit, call.among)
         if call.scoped:  # channels are the collector's own
             found = [{**row, "deliveries": ()} for row in found]
-        reply, turns = pb.AlertsReply(), self._turns()
+        reply, turns = pb.AlertsReply(), self.turns()
         for row in found:
             reply.alerts.append(messages.alert(row, self._pool_name(row["pool"])))
             await turns.rest()
@@ -369,22 +372,6 @@ class OperatorApi(rpc.OperatorServicer):
         return pb.LateReply(entries=[messages.late_entry(row) for row in found])
 
     @_answered
-    async def ListCapsules(self, request: pb.ListCapsulesRequest) -> pb.ListCapsulesReply:  # noqa: N802
-        pool = self._names().pool(request.pool) if request.pool else ""
-        return await self._capsules.listed(request, pool, self._turns())
-
-    async def ReadCapsule(  # noqa: N802
-        self, request: pb.ReadCapsuleRequest, context: Any
-    ) -> AsyncIterator[pb.CapsuleBytes]:
-        """One of them, a piece at a time, for as long as the caller may see its pool."""
-        try:
-            async with contextlib.aclosing(self._capsules.pieces(request)) as pieces:
-                async for piece in pieces:
-                    yield piece
-        except _MISTAKES as error:
-            await _refuse(context, error)
-
-    @_answered
     async def Doctor(self, request: pb.DoctorRequest) -> pb.DoctorReply:
         async with self._examining:
             channels = await self._journals.read(self._journal.channels)
@@ -400,7 +387,7 @@ class OperatorApi(rpc.OperatorServicer):
             among = frozenset({self._names().pool(request.pool)})
         bounds = (instant("since", request.since), instant("until", request.until))
         rows = await asyncio.to_thread(self._journal.calls, among, *bounds, request.limit)
-        reply, turns = pb.AuditReply(), self._turns()
+        reply, turns = pb.AuditReply(), self.turns()
         for row in rows:
             reply.entries.append(messages.audit_entry(row, self._pool_name(row["pool"])))
             await turns.rest()
@@ -561,7 +548,7 @@ class OperatorApi(rpc.OperatorServicer):
             text = text.replace(self._roster.stalled, access.NOT_RECORDED)
         return pb.CommandReply(accepted=reply.accepted, text=text, code=reply.code, next_step=reply.next_step)
 
-    def _turns(self) -> Turns:
+    def turns(self) -> Turns:
         """Of one answer."""
         return Turns(self._inbox.__len__)
 

@@ -20,6 +20,7 @@ import grpc
 from poolwarden.v1 import operator_pb2 as pb
 from poolwarden_collector.core.model.values import PoolId
 from poolwarden_collector.core.report.open_alerts import SEVERITIES
+from poolwarden_collector.core.report.pool_details import pool_details
 from poolwarden_collector.core.report.pool_line import LEVELS, WORDS, PoolLine, pool_line
 from poolwarden_collector.core.report.status import status
 from poolwarden_collector.core.state.live import Pool, Site
@@ -29,6 +30,7 @@ from poolwarden_collector.shell.operators import access, replies
 from poolwarden_collector.shell.operators.turns import Turns
 from poolwarden_collector.shell.operators.wrong import Wrong
 
+WAITING = "waiting"  # a level that may be asked for: pools in which nothing goes on without a person
 MOST_FILTERS = 64  # verdicts that one may ask for at a time
 BLIND = "this collector considers itself blind: it does nothing meanwhile"
 Beside = Mapping[PoolId, tuple[tuple[str, str, str], ...]]  # open alerts that the engine has not raised
@@ -74,25 +76,37 @@ class PoolViews:
             await turns.rest()
 
     async def overview(
-        self, uuids: Iterable[PoolId], beside: Beside, seconded: Container[PoolId], most: int, turns: Turns
+        self,
+        uuids: Iterable[PoolId],
+        beside: Beside,
+        seconded: Container[PoolId],
+        asked: pb.StatusRequest,
+        turns: Turns,
     ) -> pb.Overview:
-        """All of them together, and a line for each of the ``most`` worst (0: for each); ``seconded``: where something
-        waits for a second person."""
+        """All of them together, and a line for each of those that are ``asked`` for, the worst first; ``seconded``:
+        where something waits for a second person."""
         lines, sums = [], _Sums()
         for uuid in uuids:
             line = pool_line(self.roster.pools[uuid], self.roster.shown_at(), self._site(uuid, beside))
             if uuid in seconded:
                 line = replace(line, waiting=True)
             sums.take(line)
-            lines.append((line.order, line))
+            if not asked.levels or line.level in asked.levels or (line.waiting and WAITING in asked.levels):
+                lines.append((line.order, line))
             await turns.rest()
         lines.sort()
         await turns.rest()
         message = sums.message()
-        for _, line in lines[: most or None]:
+        message.matching = len(lines)
+        for _, line in lines[asked.skip :][: asked.limit or None]:
             message.lines.append(replies.pool_line(line))
+            if asked.detailed:
+                message.lines[-1].details.CopyFrom(self._details(line.pool_uuid))
             await turns.rest()
         return message
+
+    def _details(self, uuid: PoolId) -> pb.PoolDetails:
+        return replies.pool_details(pool_details(self.roster.pools[uuid], self.roster.shown_at(), self.site(uuid)))
 
 
 def page(uuids: list[PoolId], after: str, limit: int) -> tuple[list[PoolId], str]:

@@ -16,6 +16,7 @@ from poolwarden_collector.core.report.drill_report import DrillStatus
 from poolwarden_collector.core.report.explain import Explanation
 from poolwarden_collector.core.report.journal_view import JournalView, PastChange, PastDrill
 from poolwarden_collector.core.report.plan import Plan
+from poolwarden_collector.core.report.pool_details import PoolDetails
 from poolwarden_collector.core.report.pool_line import PoolLine
 from poolwarden_collector.core.report.readiness import CRITICAL, Unready
 from poolwarden_collector.core.report.status import FailoverStatus, HostStatus, LostVmStatus, PoolStatus
@@ -50,6 +51,12 @@ def pool_status(value: PoolStatus) -> pb.PoolStatus:
 def pool_line(value: PoolLine) -> pb.PoolLine:
     message = pb.PoolLine(**_plain(value, "alerts"))
     message.alerts.extend(counted(value.alerts))
+    return message
+
+
+def pool_details(value: PoolDetails) -> pb.PoolDetails:
+    message = pb.PoolDetails(**_plain(value, "filling"))
+    message.filling.extend(pb.FillingDisk(**_plain(disk)) for disk in value.filling)
     return message
 
 

@@ -47,7 +47,7 @@ class StatusCall:
         if request.overview:
             reply = await self._about_itself(wanted, seen, turns)
             seconded = self._seconds.shown()
-            reply.overview.CopyFrom(await self._views.overview(wanted, beside, seconded, request.limit, turns))
+            reply.overview.CopyFrom(await self._views.overview(wanted, beside, seconded, request, turns))
             if len(wanted) > request.few:
                 return reply
         else:

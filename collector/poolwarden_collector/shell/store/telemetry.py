@@ -19,6 +19,7 @@ import logging
 import sqlite3
 import threading
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from pathlib import Path
@@ -56,6 +57,7 @@ CREATE TABLE IF NOT EXISTS latest (host TEXT PRIMARY KEY, pool TEXT, at_ms INTEG
 CREATE TABLE IF NOT EXISTS history (
     host TEXT, at_ms INTEGER, generation INTEGER, xapi TEXT, root_free INTEGER, memory_available INTEGER, vms INTEGER);
 CREATE INDEX IF NOT EXISTS history_at ON history (at_ms);
+CREATE INDEX IF NOT EXISTS history_of ON history (host, at_ms);
 CREATE TABLE IF NOT EXISTS late (
     host TEXT, pool TEXT, boot TEXT, mono_ms INTEGER, at_ms INTEGER, heard_ms INTEGER, kind TEXT, text TEXT,
     dropped INTEGER, PRIMARY KEY (host, boot, mono_ms, kind, text));
@@ -135,6 +137,20 @@ class Telemetry:
         db = _open(self._path)
         try:
             return list(db.query(query, [host, limit]))[::-1]
+        finally:
+            db.conn.close()
+
+    def trends(self, hosts: Iterable[HostId], since_ms: Ms) -> dict[HostId, list[tuple[Ms, int]]]:
+        """When each of these hosts had how many bytes free on ``/``, from that instant of the wall clock on; to be
+        called in a thread. Raises sqlite3.Error."""
+        if not self._path.exists():
+            return {}
+        query = (
+            "SELECT at_ms, root_free FROM history WHERE host = ? AND at_ms >= ? AND root_free NOT NULL ORDER BY at_ms"
+        )
+        db = _open(self._path)
+        try:
+            return {host: db.execute(query, [host, since_ms]).fetchall() for host in hosts}
         finally:
             db.conn.close()
 

@@ -1,0 +1,38 @@
+"""What every answer says to the browser: load nothing from elsewhere, run nothing that stands in a page, keep none."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+CONTENT = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self'",
+        "connect-src 'self'",
+        "manifest-src 'none'",
+        "frame-ancestors 'none'",
+        "base-uri 'none'",
+        "form-action 'self'",
+    )
+)
+ALWAYS = {
+    "Content-Security-Policy": CONTENT,
+    "Strict-Transport-Security": "max-age=31536000",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+}
+PRIVATE = "no-store"
+STATIC = "public, max-age=31536000, immutable"  # its address changes with what is in it
+
+
+async def put(request: web.Request, response: web.StreamResponse) -> None:
+    """Put them on an answer that is about to be sent, whatever made it."""
+    response.headers.update(ALWAYS)
+    response.headers.setdefault("Cache-Control", PRIVATE)
+    response.headers["Server"] = "poolwarden"

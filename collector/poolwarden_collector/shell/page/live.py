@@ -1,0 +1,169 @@
+"""Pages that are looked at, made once for everybody who sees the same, and who is told that one has changed.
+
+Rules
+-----
+* A page is made at most once in ``FRESH_S`` seconds for all who have the same pools (a *sheet*: page and scope),
+  however many look at it.
+* A sheet that somebody watches is looked at anew every second, but never for more than a twentieth of the time: what
+  takes 100 ms to make is made every two seconds.
+* Watchers are told a sheet's number when what it says has changed; ages that merely go on are no change. What they then
+  fetch is there already.
+* What fails is shown as failed: a page is never silently the old one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import random
+import re
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+
+from poolwarden_collector.core.model.values import PoolId
+from poolwarden_collector.shell import clock
+from poolwarden_collector.shell.operators.turns import Turns
+from poolwarden_collector.shell.page.asked import Asked, NoPage
+from poolwarden_collector.shell.page.asking import Refused, Viewer
+from poolwarden_collector.shell.page.rendering import Rendering
+from poolwarden_collector.shell.page.views import Views
+
+FRESH_S, OLDEST_S = 1.0, 5.0
+SHARE = 20  # of the time at most one part of so many goes into one sheet
+MOST = 512  # sheets that are kept
+SPREAD_S = 2.0  # over which many watchers are told
+AT_ONCE = 4  # made at a time
+_AGES = re.compile(r'<span class="(?:since|ago)"[^>]*>[^<]*</span>|<time[^>]*>[^<]*</time>')
+
+_log = logging.getLogger(__name__)
+Key = tuple[frozenset[PoolId] | None, Asked]
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """A page's main part as it was made; ``number`` is the same as long as it says the same; ``status``: of HTTP."""
+
+    html: str
+    title: str
+    level: str
+    number: str
+    at: float
+    cost_s: float
+    status: int = 200
+
+
+class _Kept:
+    """One page for one scope; ``changed`` is renewed whenever it says something else."""
+
+    def __init__(self) -> None:
+        self.sheet: Sheet | None = None
+        self.making = asyncio.Lock()
+        self.changed = asyncio.Event()
+        self.watchers: dict[object, Viewer] = {}
+        self.task: asyncio.Task[None] | None = None
+
+
+class Live:
+    """Keeps the sheets; ``turns`` gives the engine its turns while one is made."""
+
+    def __init__(
+        self, views: Views, rendering: Rendering, turns: Callable[[], Turns], now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._views = views
+        self._rendering = rendering
+        self._turns = turns
+        self._now = now
+        self._kept: OrderedDict[Key, _Kept] = OrderedDict()
+        self._room = asyncio.Semaphore(AT_ONCE)
+
+    async def sheet(self, viewer: Viewer, asked: Asked) -> Sheet:
+        """The page as of a second ago at most; of one that is dear to make, as of five."""
+        return await self._fresh((viewer.scope, asked), viewer, FRESH_S)
+
+    @contextlib.asynccontextmanager
+    async def watched(self, viewer: Viewer, asked: Asked) -> AsyncIterator[Callable[[str], Awaitable[str]]]:
+        """While it is entered the sheet is kept anew; gives a function that waits for another number than one."""
+        key, token = (viewer.scope, asked), object()
+        kept = self._at(key)
+        kept.watchers[token] = viewer
+        if kept.task is None or kept.task.done():
+            kept.task = asyncio.ensure_future(self._keep(key, kept))
+
+        async def other_than(number: str) -> str:
+            while kept.sheet is None or kept.sheet.number == number:
+                await kept.changed.wait()
+                # safety: a thousand watchers are not told in one turn of the loop, which is the engine's as well.
+                await asyncio.sleep(random.uniform(0, min(SPREAD_S, len(kept.watchers) / 500)))  # noqa: S311
+            return kept.sheet.number
+
+        try:
+            yield other_than
+        finally:
+            del kept.watchers[token]
+
+    async def stop(self) -> None:
+        """Nothing is made any more."""
+        tasks = [kept.task for kept in self._kept.values() if kept.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _keep(self, key: Key, kept: _Kept) -> None:
+        """Look at it anew as long as somebody watches."""
+        while kept.watchers:
+            # One whose rights have changed meanwhile sees another sheet, and would make this one of what is his.
+            viewer = next((each for each in kept.watchers.values() if each.scope == key[0]), None)
+            cost = 0.0
+            if viewer is not None:
+                try:
+                    cost = (await self._fresh(key, viewer, FRESH_S / 2)).cost_s
+                except Exception:
+                    _log.exception("a page that is watched could not be made")
+            await asyncio.sleep(max(FRESH_S, SHARE * cost))
+
+    def _at(self, key: Key) -> _Kept:
+        kept = self._kept.get(key)
+        if kept is None:
+            kept = self._kept[key] = _Kept()
+            unused = [old for old, each in self._kept.items() if not each.watchers and not each.making.locked()]
+            for old in unused[: max(0, len(self._kept) - MOST)]:
+                if old != key:
+                    del self._kept[old]
+        self._kept.move_to_end(key)
+        return kept
+
+    async def _fresh(self, key: Key, viewer: Viewer, within_s: float) -> Sheet:
+        kept = self._at(key)
+        async with kept.making:
+            before = kept.sheet
+            if before is not None and self._now() - before.at < max(within_s, min(before.cost_s * SHARE, OLDEST_S)):
+                return before
+            async with self._room:
+                made = await self._make(viewer, key[1])
+            if viewer.scope != key[0]:
+                return made  # his rights have changed while it was made: it is nobody else's
+            kept.sheet = made
+            if before is None or before.number != made.number:
+                kept.changed.set()
+                kept.changed = asyncio.Event()
+            return made
+
+    async def _make(self, viewer: Viewer, asked: Asked) -> Sheet:
+        began, turns = self._now(), self._turns()
+        try:
+            made = await self._views.make(viewer, asked)
+            values = {**made.values, "asked": asked, "made_at": clock.wall_text()}
+            html = await self._rendering.text(made.template, values, turns)
+            title, level, status = made.title, made.level, 200
+        except (Refused, NoPage) as error:
+            status = error.status if isinstance(error, Refused) else 404
+            html = self._rendering.short("trouble.html", text=str(error), made_at=clock.wall_text())
+            title, level = "not shown", "warning"
+        said = _AGES.sub("", html)
+        await turns.rest()
+        number = hashlib.sha256(said.encode("utf-8", "replace")).hexdigest()[:24]
+        return Sheet(html, title, level, number, self._now(), self._now() - began, status)

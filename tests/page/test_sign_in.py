@@ -1,0 +1,239 @@
+"""Who is let in: by a password, by a certificate, and how each of these ends. Nobody else learns of a pool."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from tests.shell.many import uuid_of
+
+from poolwarden_collector.shell import clock
+from poolwarden_collector.shell.config import certificates
+from poolwarden_collector.shell.page import attempts, headers
+from poolwarden_collector.shell.page.identity import COOKIE
+from poolwarden_collector.shell.page.sessions import Sessions
+from poolwarden_collector.shell.page.users import UserFile
+
+from .rig import PASSWORD, Site, browser, paged, two_pools
+
+pytestmark = pytest.mark.asyncio
+
+LINES = (
+    f'[[operators]]\nname = "anna"\nrole = "viewer"\n'
+    f'[[operators]]\nname = "berta"\nrole = "admin"\npools = ["{uuid_of(1)}"]\n'
+)
+PAGES = (
+    "/",
+    f"/pools/{uuid_of(0)}",
+    f"/pools/{uuid_of(0)}/failovers/x-1.2",
+    "/history",
+    "/alerts",
+    "/history/export.json",
+)
+
+
+@pytest_asyncio.fixture
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
+    async with paged(tmp_path, two_pools(), LINES) as made:
+        made.user("carl")
+        yield made
+
+
+async def test_who_has_not_signed_in_is_sent_to_the_form_and_learns_nothing(site: Site) -> None:
+    for path in PAGES:
+        assert "pool-0" not in await site.get(path, 303)
+        assert "pool-0" not in await site.get(f"{path}?part=main", 403)
+    await site.get("/events?page=pools", 403)
+    form = await site.get("/sign-in?to=/pools/x")
+    assert "pool-0" not in form and 'value="/pools/x"' in form
+    await site.get("/nowhere", 404)
+    for name in re.findall(r'"(/static/[^"]+)"', form):
+        await site.get(name)
+
+
+async def test_a_password_lets_in_and_a_wrong_one_does_not(site: Site) -> None:
+    for name, password in (("carl", "wrong horse battery"), ("nobody", PASSWORD), ("", ""), ("carl", "x" * 5_000)):
+        assert (await site.sign_in(name, password)).status == 403
+    assert not site.cookie()
+    answer = await site.sign_in("carl", to=f"/pools/{uuid_of(0)}")
+    assert answer.status == 303 and answer.headers["Location"] == f"/pools/{uuid_of(0)}"
+    cookie = next(line for line in answer.headers.getall("Set-Cookie") if line.startswith(f"{COOKIE}="))
+    assert {"Secure", "HttpOnly", "SameSite=Strict", "Path=/"} <= {part.strip() for part in cookie.split(";")}
+    assert "Domain" not in cookie
+    assert "pool-0000" in await site.get("/")
+
+
+async def test_nobody_is_sent_elsewhere_after_signing_in(site: Site) -> None:
+    for to in ("//elsewhere.example/", "https://elsewhere.example/", "/\\elsewhere.example", "/sign-out", "x"):
+        answer = await site.sign_in("carl", to=to)
+        assert answer.headers["Location"] == "/"
+        site.web.cookie_jar.clear()
+
+
+async def test_a_form_that_is_not_this_browsers_or_not_from_this_page_signs_nobody_in(site: Site) -> None:
+    async with site.stranger() as other:
+        text = await other.get("/sign-in")
+        stolen = re.search(r'name="token" value="([0-9a-f]+)"', text)
+        assert stolen is not None
+        assert (await site.sign_in("carl", token=stolen[1])).status == 403
+    form = {"name": "carl", "password": PASSWORD, "token": "", "to": "/"}
+    for more in (
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Origin": "https://elsewhere.example"},
+    ):
+        async with site.web.post(f"{site.base}/sign-in", data=form, headers=more) as answer:
+            assert answer.status == 403
+    async with site.web.post(f"{site.base}/sign-in", json=form) as answer:
+        assert answer.status == 400
+    async with site.web.post(f"{site.base}/sign-in", data={**form, "name": "x" * 20_000}) as answer:
+        assert answer.status == 413
+    assert not site.cookie()
+
+
+async def test_a_session_that_is_forged_or_changed_is_nobodys(site: Site) -> None:
+    site.user("dora", [uuid_of(1)])
+    await site.sign_in("dora")
+    good = site.cookie()
+    text, _, signature = good.partition(".")
+    told = json.loads(base64.urlsafe_b64decode(text))
+    told[1] = "carl"
+    forged = base64.urlsafe_b64encode(json.dumps(told).encode()).decode()
+    for cookie in (f"{forged}.{signature}", f"{text}.{'0' * 64}", text, f"{text}.", ".", "", f"{good}0", "ä.ß"):
+        async with site.stranger() as other:
+            await other.get("/", 303, headers={"Cookie": f"{COOKIE}={cookie}"})
+    async with site.stranger() as other:
+        assert "pool-0001" in await other.get("/", headers={"Cookie": f"{COOKIE}={good}"})
+
+
+async def test_a_session_ends_with_its_time_its_user_and_his_password(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await site.sign_in("carl")
+    await site.get("/")
+    real = clock.wall_ms
+    monkeypatch.setattr(clock, "wall_ms", lambda: real() + 12 * 3_600_000 + 1)
+    await site.get("/", 303)
+    monkeypatch.setattr(clock, "wall_ms", lambda: real() - 3_600_000)  # from the future: a clock that was put back
+    await site.get("/", 303)
+    monkeypatch.setattr(clock, "wall_ms", real)
+    await site.get("/")
+    site.user("carl")  # another salt: another password, as far as the session goes
+    await site.get("/", 303)
+    await site.sign_in("carl")
+    await site.get("/")
+    file = UserFile(site.folder / "state")
+    file.write({})
+    await site.get("/", 303)
+    file.path.write_text("{")
+    await site.get("/", 303)
+
+
+async def test_signing_out_ends_the_session_for_everybody_who_has_its_cookie(site: Site) -> None:
+    await site.sign_in("carl")
+    kept, text = site.cookie(), await site.get("/")
+    token = re.search(r'action="/sign-out"><input type="hidden" name="token" value="([0-9a-f]+)"', text)
+    assert token is not None
+    async with site.web.post(f"{site.base}/sign-out", data={"token": "0" * 64}) as answer:
+        assert answer.status == 403
+    await site.get("/")
+    async with site.web.post(f"{site.base}/sign-out", data={"token": token[1]}, allow_redirects=False) as answer:
+        assert answer.status == 303
+    assert not site.cookie()
+    async with site.stranger() as other:
+        await other.get("/", 303, headers={"Cookie": f"{COOKIE}={kept}"})
+    after_a_restart = Sessions(site.folder / "state", UserFile(site.folder / "state"), 3_600_000)
+    assert after_a_restart.of(kept) is None
+    user = UserFile(site.folder / "state").find("carl")
+    assert user is not None
+    again = Sessions(site.folder / "state", UserFile(site.folder / "state"), 3_600_000)
+    assert again.of(after_a_restart.begin(user)) is not None  # the key is the same one
+    assert (site.folder / "state/page-sessions.json").stat().st_mode & 0o777 == 0o600
+
+
+async def test_an_operators_certificate_is_let_in_as_far_as_the_configuration_says(site: Site) -> None:
+    async with site.stranger("anna") as anna, site.stranger("berta") as berta, site.stranger("frieda") as frieda:
+        text = await anna.get("/")
+        assert "pool-0000" in text and "pool-0001" in text and "Sign out" not in text
+        text = await berta.get("/")
+        assert "pool-0000" not in text and "pool-0001" in text
+        text = await frieda.get("/", 403)
+        assert "pool-0" not in text and "[[operators]]" in text
+    host = certificates.issue_host(site.folder / "ca", "bbbbbbbb-0000-4000-8000-000000000009", site.folder / "host")
+    async with browser(site.folder, host) as web:
+        await Site(site.folder, site.parts, web).get("/", 303)
+
+
+async def test_every_answer_has_its_headers(site: Site) -> None:
+    form = await site.get("/sign-in")
+    files = re.findall(r'"(/static/[^"]+)"', form)
+    assert len(files) >= 2
+    await site.sign_in("carl")
+    for path in (*PAGES, "/sign-in", "/nowhere", "/pools/x", "/events", "/static/x.js", *files):
+        async with site.web.get(f"{site.base}{path}", allow_redirects=False) as reply:
+            assert {name: reply.headers.get(name) for name in headers.ALWAYS} == headers.ALWAYS, path
+            private = path not in files
+            assert ("no-store" if private else "immutable") in reply.headers["Cache-Control"], path
+    assert "unsafe" not in headers.CONTENT and "default-src 'none'" in headers.CONTENT
+    for path in ("/", f"/pools/{uuid_of(0)}", "/history", "/alerts"):
+        text = await site.get(path)
+        assert not re.search(r"<style|<script(?![^>]*src=)|\sstyle=|\son[a-z]+=|javascript:", text), path
+        assert not re.search(r'(?:src|href|action)="(?!/(?!/)|\?|#)', text), path  # nothing is loaded from elsewhere
+
+
+async def test_tries_to_sign_in_are_rationed_by_address_and_by_name() -> None:
+    class Nobody:
+        def right(self, name: str, password: str) -> None:
+            return None
+
+    now = 0
+    sign_ins = attempts.SignIns(Nobody(), lambda: now)  # type: ignore[arg-type]
+    for number in range(attempts.IN_A_ROW):
+        assert await sign_ins.user(f"name-{number}", "x", "192.0.2.1") is None
+    with pytest.raises(attempts.TooMany):
+        await sign_ins.user("another", "x", "192.0.2.1")
+    with pytest.raises(attempts.TooMany):
+        await sign_ins.user("another", "x", "::ffff:192.0.2.1")
+    for number in range(attempts.IN_A_ROW):
+        assert await sign_ins.user("carl", "x", f"198.51.100.{number}") is None
+    with pytest.raises(attempts.TooMany):
+        await sign_ins.user("carl", "x", "198.51.100.99")
+    for number in range(attempts.IN_A_ROW):  # one customer's addresses are one
+        assert await sign_ins.user(f"six-{number}", "x", f"2001:db8::{number:x}") is None
+    with pytest.raises(attempts.TooMany):
+        await sign_ins.user("six", "x", "2001:db8::ffff")
+    now += attempts.EVERY_MS
+    assert await sign_ins.user("another", "x", "192.0.2.1") is None
+
+
+async def test_who_has_signed_in_somewhere_is_not_kept_out_there_by_others(tmp_path: Path, site: Site) -> None:
+    sign_ins = attempts.SignIns(UserFile(site.folder / "state"))
+    assert await sign_ins.user("carl", PASSWORD, "192.0.2.7") is not None
+    for number in range(attempts.IN_A_ROW):
+        with pytest.raises(attempts.TooMany) if number == attempts.IN_A_ROW - 1 else _nothing():
+            await sign_ins.user("carl", "x", f"198.51.100.{number}")
+    assert await sign_ins.user("carl", PASSWORD, "192.0.2.7") is not None
+
+
+async def test_what_is_rationed_says_when_to_try_again(site: Site) -> None:
+    for _ in range(attempts.IN_A_ROW):
+        assert (await site.sign_in("carl", "wrong")).status == 403
+    answer = await site.sign_in("carl")
+    assert answer.status == 429 and answer.headers["Retry-After"] == "30"
+    assert any("sign-ins at the page" in text for text in site.parts.service.roster.warnings())
+
+
+async def test_a_link_from_elsewhere_goes_on_with_the_session_that_the_browser_kept_back(site: Site) -> None:
+    text = await site.get(f"/pools/{uuid_of(0)}", headers={"Sec-Fetch-Site": "cross-site"})
+    assert f'content="0; url=/pools/{uuid_of(0)}?again=1"' in text and "pool-0" not in text.replace(uuid_of(0), "")
+    await site.get(f"/pools/{uuid_of(0)}?again=1", 303, headers={"Sec-Fetch-Site": "cross-site"})
+
+
+class _nothing:
+    def __enter__(self) -> None: ...
+    def __exit__(self, *_: object) -> None: ...
