@@ -58,7 +58,7 @@ def main() -> int:
         config = load(path, arguments.root)
         user = _user(config)
         if arguments.link_fd >= 0:
-            return _link_side(arguments.link_fd, config, user)
+            return _link_side(arguments.link_fd, arguments.root, config, user)
         return _host_side(arguments.root, config)
     except ConfigError as error:
         return _fail(str(error))
@@ -123,7 +123,9 @@ def _user(config: Config) -> Tuple[int, ...]:
     return entry.pw_uid, entry.pw_gid
 
 
-def _link_side(descriptor: int, config: Config, user: Tuple[int, ...]) -> int:
+def _link_side(descriptor: int, root: str, config: Config, user: Tuple[int, ...]) -> int:
+    from poolwarden_agent.dom0.system import files
+
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the host side says when to go
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Read before the privileges go: the key's file is root's alone (mode 0600, as it was issued), and stays so.
@@ -131,6 +133,7 @@ def _link_side(descriptor: int, config: Config, user: Tuple[int, ...]) -> int:
         certificates, trouble = _read(config), ""
     except ConfigError as error:
         certificates, trouble = None, str(error)
+    host_uuid = files.inventory(root).get("INSTALLATION_UUID", "")
     if user:
         os.setgroups([])
         os.setgid(user[1])
@@ -140,10 +143,11 @@ def _link_side(descriptor: int, config: Config, user: Tuple[int, ...]) -> int:
     from poolwarden_agent.link import client
     from poolwarden_agent.process.link_process import adopt
 
-    return client.main(adopt(descriptor), config, certificates, trouble)
+    return client.main(adopt(descriptor), config, certificates, trouble, host_uuid)
 
 
 def _host_side(root: str, config: Config) -> int:
+    from poolwarden_agent.core.collector_turns import joined
     from poolwarden_agent.dom0.dom0 import Dom0
     from poolwarden_agent.host.host_side import HostSide
     from poolwarden_agent.process.link_process import LinkProcess
@@ -157,7 +161,9 @@ def _host_side(root: str, config: Config) -> int:
     _read(config)
     files = (config.ca, config.certificate, config.key)
     tls = _identity_files(config)
-    Runner(HostSide(port, python_version(), background=True), LinkProcess(_command(), files), root, tls).run()
+    collectors = [joined(each) for each in config.collectors]
+    side, link = HostSide(port, python_version(), background=True), LinkProcess(_command(), files)
+    Runner(side, link, root, tls, collectors).run()
     port.close()
     sys.stderr.flush()
     os._exit(0)  # the threads that still look at something have nothing to tidy up

@@ -16,7 +16,7 @@ class ConfigError(Exception):
 Config = NamedTuple(
     "Config",
     [
-        ("collector", Tuple[str, int]),
+        ("collectors", Tuple[Tuple[str, int], ...]),
         ("collector_name", str),
         ("management_address", str),
         ("xapi_http", Tuple[str, int]),
@@ -34,6 +34,7 @@ KNOWN = {
     "certificate", "key", "fence_agents",
 }  # fmt: skip
 TLS = "etc/poolwarden/tls"
+MOST_COLLECTORS = 16
 
 
 class Certificates(NamedTuple):
@@ -74,7 +75,7 @@ def load(path: str, root: str) -> Config:
             raise ConfigError("%s: %s is %r; expected an IP address" % (path, key, given[key]))
     tls = os.path.join(root, TLS)
     return Config(
-        _endpoint(path, "collector", given["collector"].split(",")[0].strip()),
+        _collectors(path, given["collector"]),
         given.get("collector_name", "collector"),
         given.get("management_address", ""),
         _endpoint(path, "xapi_http", given.get("xapi_http", "127.0.0.1:80")),
@@ -86,6 +87,18 @@ def load(path: str, root: str) -> Config:
         given.get("key", os.path.join(tls, "key.pem")),
         _fence_agents(path, given.get("fence_agents", "")),
     )
+
+
+def _collectors(path: str, value: str) -> Tuple[Tuple[str, int], ...]:
+    """Where collectors listen for agents, each address once."""
+    found = tuple(_endpoint(path, "collector", item.strip()) for item in value.split(",") if item.strip())
+    if not found:
+        raise ConfigError("%s: collector is missing; expected HOST:PORT" % path)
+    if len(found) > MOST_COLLECTORS:
+        raise ConfigError("%s: collector has %d addresses; at most %d" % (path, len(found), MOST_COLLECTORS))
+    if len(set(found)) != len(found):
+        raise ConfigError("%s: collector has an address twice; expected each once" % path)
+    return found
 
 
 def _fence_agents(path: str, value: str) -> Tuple[str, ...]:

@@ -192,6 +192,10 @@ class HostPort(object):
         """Is a connection to TCP 443 of this address established? None: not known."""
         return None
 
+    def collectors(self) -> Tuple[str, ...]:
+        """Where agent.conf says that collectors are, HOST:PORT each."""
+        return ()
+
     def order_key(self) -> PinnedKey:
         """The order key that is pinned now; NO_KEY: none is."""
         return NO_KEY

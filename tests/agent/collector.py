@@ -49,11 +49,14 @@ class Stream(object):
 
 
 class Collector(rpc.AgentLinkServicer):
-    """Serves AgentLink on 127.0.0.1; ``settings`` go out with Welcome."""
+    """Serves AgentLink on ``host``; ``settings`` go out with Welcome, or ``opening`` does instead of it."""
 
-    def __init__(self, certificates, port=0):
+    def __init__(self, certificates, port=0, host="127.0.0.1", epoch=1):
         self._certificates = certificates
         self.port = port
+        self.host = host
+        self.epoch = epoch
+        self.opening = None  # messages that a stream begins with; None: a Welcome
         self.streams = []
         self.settings = pb.Settings(report_interval_ms=500, probe_interval_ms=500, probe_timeout_ms=300)
         self._started = queue.Queue()
@@ -79,11 +82,15 @@ class Collector(rpc.AgentLinkServicer):
         rpc.add_AgentLinkServicer_to_server(self, self._server)
         pairs = [(read("collector.key"), read("collector.pem"))]
         credentials = grpc.ssl_server_credentials(pairs, read("ca.pem"), True)
-        port = self._server.add_secure_port("127.0.0.1:%d" % self.port, credentials)
+        port = self._server.add_secure_port("%s:%d" % (self.host, self.port), credentials)
         await self._server.start()
         self._started.put(port)
         await self._stop.wait()
         await self._server.stop(0)
+
+    @property
+    def address(self):
+        return "%s:%d" % (self.host, self.port)
 
     def stop(self):
         """End every stream without a word."""
@@ -95,7 +102,9 @@ class Collector(rpc.AgentLinkServicer):
         """One agent's stream."""
         stream = Stream(context.auth_context().get("x509_subject_alternative_name", []))
         stream.outgoing = asyncio.Queue()
-        stream.outgoing.put_nowait(pb.CollectorMessage(welcome=pb.Welcome(epoch=1, settings=self.settings)))
+        welcome = pb.CollectorMessage(welcome=pb.Welcome(epoch=self.epoch, settings=self.settings))
+        for message in [welcome] if self.opening is None else self.opening:
+            stream.outgoing.put_nowait(message)
         self.streams.append(stream)
         reader = asyncio.ensure_future(self._read(stream, context))
         get = reader

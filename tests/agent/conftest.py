@@ -60,11 +60,12 @@ def agent(tree, certificates, collector):
 
 
 def configure(tree, port, extra="", free_port=1):
-    """Write agent.conf; xapi's ports lie where nobody listens."""
+    """Write agent.conf; xapi's ports lie where nobody listens. ``port``: the collector's, or the whole list."""
+    listed = "127.0.0.1:%d" % port if isinstance(port, int) else port
     tree.put(
         "etc/poolwarden/agent.conf",
-        "[agent]\ncollector = 127.0.0.1:%d\nxapi_http = 127.0.9.1:%d\nxapi_tls_port = 1\n"
-        "management_address = 127.0.9.1\n%s" % (port, free_port, extra),
+        "[agent]\ncollector = %s\nxapi_http = 127.0.9.1:%d\nxapi_tls_port = 1\n"
+        "management_address = 127.0.9.1\n%s" % (listed, free_port, extra),
     )
 
 

@@ -5,8 +5,11 @@ import socket
 
 import pytest
 
+from poolwarden_agent.core.collector_turns import Turns
 from poolwarden_agent.link import client
 from poolwarden_agent.process.pipe import PipeError, numbered
+
+AT = ("127.0.0.1", 1)
 
 
 @pytest.fixture
@@ -15,7 +18,7 @@ def relay():
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     ours, theirs = socket.socketpair()
-    made = client.Relay(theirs, None, None, "")
+    made = client.Relay(theirs, None, None, "", Turns([AT]))
     made._stream = 3
     made._outgoing = asyncio.Queue()
     yield made
@@ -65,8 +68,8 @@ def test_a_failed_handshake_is_said_in_words_that_help(library, plain):
 
 def test_without_certificates_it_says_why_and_goes_on(relay):
     relay._trouble = "/etc/poolwarden/tls/ca.pem: Permission denied"
-    said = asyncio.get_event_loop().run_until_complete(relay._one_stream(None))
-    assert said == "certificate files: /etc/poolwarden/tls/ca.pem: Permission denied"
+    said = asyncio.get_event_loop().run_until_complete(relay._one_stream(AT, None))
+    assert said.why == "certificate files: /etc/poolwarden/tls/ca.pem: Permission denied"
 
 
 def test_a_certificate_file_that_is_gone_or_empty_is_named(short):

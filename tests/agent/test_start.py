@@ -43,6 +43,13 @@ def test_no_configuration(tree):
         ("collector = a:1\n", ["agent.conf"]),
         ("[agent]\n", ["collector is missing"]),
         ("[agent]\ncollector = somewhere\n", ["'somewhere'", "HOST:PORT"]),
+        ("[agent]\ncollector = a:1, b\n", ["'b'", "HOST:PORT"]),
+        ("[agent]\ncollector = ,\n", ["collector is missing"]),
+        ("[agent]\ncollector = a:1, [::1]:1, a:1\n", ["twice"]),
+        (
+            "[agent]\ncollector = %s\n" % ", ".join("a:%d" % port for port in range(1, 18)),
+            ["17 addresses", "at most 16"],
+        ),
         ("[agent]\ncollector = a:99999\n", ["'99999'", "1..65535"]),
         ("[agent]\ncollector = a:1\ncolector = b:1\n", ["unknown key colector", "collector_name"]),
         ("[agent]\ncollector = a:1\ncollector = b:1\n", ["collector"]),
@@ -67,7 +74,7 @@ def test_a_configuration_that_is_wrong(tree, text, words):
 def test_a_configuration_that_is_right(tree):
     tree.put("c", "[agent]\ncollector = [2001:db8::1]:9000, other:1\nbmc_address = 10.0.0.1\n# \u20ac\n")
     config = load(tree.path("c"), "/r")
-    assert config.collector == ("2001:db8::1", 9000) and config.collector_name == "collector"
+    assert config.collectors == (("2001:db8::1", 9000), ("other", 1)) and config.collector_name == "collector"
     assert (config.xapi_http, config.xapi_tls_port) == (("127.0.0.1", 80), 443)
     assert (config.ca, config.key) == ("/r/etc/poolwarden/tls/ca.pem", "/r/etc/poolwarden/tls/key.pem")
     assert config.bmc_address == "10.0.0.1" and config.management_address == ""

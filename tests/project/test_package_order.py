@@ -50,7 +50,7 @@ TABLES = {
         host:     contract core dom0 messages shared .
         process:  contract core dom0 host
         commands: core dom0 host process shared .
-        link:     process .
+        link:     core process .
         .:        core dom0 host process commands link shared
     """,
     "lab/poolwarden_lab": """

@@ -29,11 +29,13 @@ from poolwarden.enrolment_client import Door, EnrolmentError, plain
 from poolwarden_agent import __version__
 from poolwarden_agent.config import TLS, ConfigError, load
 from poolwarden_agent.core import certificate
+from poolwarden_agent.core.collector_turns import joined
 from poolwarden_agent.dom0.identity import agent_conf, openssl
 from poolwarden_agent.dom0.identity.openssl import OpensslError
 from poolwarden_agent.dom0.identity.tls_files import CERTIFICATE, KEY, ORDER_KEY, Terms, TlsError, TlsFiles
 from poolwarden_agent.dom0.system import files
 from poolwarden_agent.dom0.xapi import database
+from poolwarden_agent.process import link_file
 
 ENROLLED, REFUSED, WRONG, UNREACHED, WAITS = 0, 1, 2, 3, 4
 MOST_TOKEN = 512
@@ -262,9 +264,11 @@ def _status(root: str, tls: TlsFiles) -> int:
     print("orders:      %s" % ("signed by key %s" % pinned if pinned else "taken unsigned: no key is pinned"))
     try:
         config = load(os.path.join(root, "etc/poolwarden/agent.conf"), root)
-        print("collector:   %s:%d, named %s" % (config.collector + (config.collector_name,)))
+        listed = ", ".join(joined(each) for each in config.collectors)
+        print("collector:   %s, named %s" % (listed, config.collector_name))
     except ConfigError as error:
         print("collector:   %s" % error)
+    print("now:         %s" % link_file.shown(root, files.read(root, files.BOOT_ID) or "", " " * 13))
     return ENROLLED
 
 

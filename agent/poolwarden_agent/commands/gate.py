@@ -31,7 +31,7 @@ from poolwarden_agent.dom0.system.slots import WAY_OUT as FORGET
 from poolwarden_agent.dom0.system.slots import SlotError, Slots
 from poolwarden_agent.host.boot_gate import BootGate
 from poolwarden_agent.host.durable_state import Keeper
-from poolwarden_agent.process import gate_file, log
+from poolwarden_agent.process import gate_file, link_file, log
 from poolwarden_agent.process.gate_file import Word
 
 AGENT_WITHIN_MS = 20000
@@ -246,6 +246,7 @@ def _status(root: str) -> int:
     print("held:       %s" % ("since term %d" % state.hold.term if state.hold is not None else "no"))
     stone = state.tombstone
     print("superseded: %s" % ("by %s at term %d" % (stone.address or stone.successor, stone.term) if stone else "no"))
+    print("collector:  %s" % link_file.shown(root, boot_id, " " * 12))
     if not boot_findings.gated(root):
         print("boot gate:  none: xapi.service has no drop-in of Poolwarden's")
         return 0

@@ -15,7 +15,7 @@ from poolwarden_agent.core import gate_state
 from poolwarden_agent.dom0.system import files
 from poolwarden_agent.dom0.system.clock import now_s
 from poolwarden_agent.dom0.system.slots import SlotError
-from poolwarden_agent.process import gate_file
+from poolwarden_agent.process import gate_file, link_file
 
 
 def main(words: List[str]) -> int:
@@ -32,6 +32,7 @@ def main(words: List[str]) -> int:
     except (SlotError, ValueError) as error:
         return _no("durable state cannot be read: %s" % error, "poolwarden-agent gate status")
     print("stored: epoch %d, term %d" % (state.epoch, state.term))
+    print("collector: %s" % link_file.shown(root, boot_id, " " * 11))
     word = gate_file.heard(root, boot_id, int(now_s() * 1000))
     why = gate_state.kept_by(state)
     if word is not None and not word.allows:

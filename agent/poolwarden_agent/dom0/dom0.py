@@ -13,12 +13,13 @@ from poolwarden.xapi_causes import Trouble
 from poolwarden_agent.config import Config
 from poolwarden_agent.core.addresses import is_address
 from poolwarden_agent.core.boot_gate import Told
+from poolwarden_agent.core.collector_turns import joined
 from poolwarden_agent.core.findings import Seen
 from poolwarden_agent.core.gate_state import EMPTY, decode
 from poolwarden_agent.core.host_now import NO_PROCESS, Process
 from poolwarden_agent.core.local_policy import LocalPolicy
 from poolwarden_agent.core.memory import User
-from poolwarden_agent.core.order_kinds import FENCE_PROXY, IN_PLACE, KNOWN, OWN_FILE, SIGNED_ORDERS
+from poolwarden_agent.core.order_kinds import ELSEWHERE, FENCE_PROXY, IN_PLACE, KNOWN, OWN_FILE, SIGNED_ORDERS
 from poolwarden_agent.core.orders import Order
 from poolwarden_agent.core.piece import Piece
 from poolwarden_agent.core.probe_rules import ANSWERED, NO_ANSWER, REFUSED, ProbeResult
@@ -156,7 +157,7 @@ class Dom0(HostPort):
         fences = bool(self.fence_agents()) and policy.fence_proxy
         able = [kind for kind in KNOWN if (fences or kind != FENCE_PROXY) and kind not in policy.deny]
         promised = tuple(kind for kind in able if gated or kind not in HELD_BY_GATE)
-        return promised + ((IN_PLACE, OWN_FILE) if gated else ()) + (SIGNED_ORDERS,)
+        return promised + ((IN_PLACE, OWN_FILE) if gated else ()) + (SIGNED_ORDERS, ELSEWHERE)
 
     def fence_agents(self) -> Tuple[str, ...]:
         return self._fence_agents.there()
@@ -168,6 +169,9 @@ class Dom0(HostPort):
         self, name: str, parameters: Dict[str, str], limit_ms: int, thorough: bool, secrets: Sequence[str]
     ) -> FenceRun:
         return self._fence_agents.identify(name, parameters, limit_ms, thorough, secrets)
+
+    def collectors(self) -> Tuple[str, ...]:
+        return tuple(joined(each) for each in self._config.collectors)
 
     def order_key(self) -> PinnedKey:
         return self._order_key.look()

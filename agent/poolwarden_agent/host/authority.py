@@ -2,11 +2,11 @@
 
 Rules
 -----
-* Where an order key is pinned, Welcome, Settings, Order, GateAnswer and Renewal count only inside Signed content that
-  verifies with it and is for this host (core/signed.py). It is verified here, in root's process: the link side, which
-  speaks with the network, can relay orders and forge none.
+* Where an order key is pinned, Welcome, Settings, Order, GateAnswer, Renewal and Elsewhere count only inside Signed
+  content that verifies with it and is for this host (core/signed.py). It is verified here, in root's process: the link
+  side, which speaks with the network, can relay orders and forge none.
 * Where none is pinned, Signed content counts as its content would, unsigned.
-* Where what is pinned cannot be read nothing of the five counts.
+* Where what is pinned cannot be read nothing of the six counts.
 * Challenges and requests for a report change nothing here and come unsigned.
 """
 
@@ -18,7 +18,7 @@ from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent.core import signed
 from poolwarden_agent.host_port import HostPort
 
-NEEDS_IT = ("welcome", "settings", "order", "gate_answer", "renewal")
+NEEDS_IT = ("welcome", "settings", "order", "gate_answer", "renewal", "elsewhere")
 JUDGED_INSIDE = ("order", "gate_answer")
 
 

@@ -5,7 +5,8 @@ Rules
 * A stream opens with a Hello and a full report; after that a section is sent when it has changed, or was asked for.
 * What is kept while no stream is up is told afterwards, in order.
 * Nothing durable is written here: an epoch that is heard is handed to the executor, an order is returned to the caller.
-* Nothing is heard here that the authority has not opened (authority.py).
+* Nothing is heard here that the authority has not opened (authority.py), and after a word that sends this host on to
+  another collector nothing at all (elsewhere.py).
 """
 
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
@@ -14,6 +15,7 @@ from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent.core import addresses, orders, probe_rules
 from poolwarden_agent.host.authority import Authority, Heard
 from poolwarden_agent.host.boot_gate import BootGate
+from poolwarden_agent.host.elsewhere import Elsewhere
 from poolwarden_agent.host.executor import Executor
 from poolwarden_agent.host.observer import Observer
 from poolwarden_agent.host.offline_log import Offline
@@ -67,6 +69,8 @@ class Conversation(object):
         self._authority = Authority(port, executor.pool)
         self.remark = ""  # what was refused last
         self._renewal: Optional[pb.Renewal] = None  # as it came, not taken in yet
+        self._elsewhere = Elsewhere(port.collectors())
+        self._welcomed = False  # not told yet
         self.pool_said = ""  # the pool in this stream's Hello
         self._trust_said = ("", "")  # and the order key's name, and what of its own files cannot be used
         self._python = python_version
@@ -83,6 +87,8 @@ class Conversation(object):
         self._sequence = 0
         self._sent = {}
         self._made_of = {}
+        self._elsewhere.begin()
+        self._welcomed = False
         self._offline.back(self._port.mono_ms())
         self.pool_said = self._executor.pool()
         identity, address = self._port.identity(), self._observer.host.address
@@ -178,12 +184,16 @@ class Conversation(object):
         kind = message.WhichOneof("body")
         if heard.reason:
             return self._refuse(kind or "", heard), None
+        if self._elsewhere.heard:
+            self._remark("refused %s: its collector has sent this host on to another one" % (kind or "a message"))
+            return [], None
         if kind == "challenge":
             answer = pb.ChallengeAnswer(nonce=message.challenge.nonce, boot_id=self._port.identity().boot_id)
             return [self._message(challenge_answer=answer)], None
         if kind == "welcome":
-            self._remark(self._executor.remember_epoch(message.welcome.epoch, heard.signed))
-            self._settle(message.welcome.settings, heard.signed, opening=True)
+            return self._welcome(message.welcome, heard.signed), None
+        if kind == "elsewhere":
+            self._remark(self._elsewhere.hear(message.elsewhere, heard.signed))
         elif kind == "settings":
             self._settle(message.settings, heard.signed)
         elif kind == "gate_answer":
@@ -196,6 +206,20 @@ class Conversation(object):
         elif kind == "order":
             return [], self._followed(from_message(message.order, heard.signed))
         return [], None
+
+    def _welcome(self, given: pb.Welcome, signed: bool) -> List[pb.AgentMessage]:
+        """Take it in; the acknowledgement of its epoch, if that is durable here now."""
+        why = self._executor.remember_epoch(given.epoch, signed)
+        self._remark(why)
+        self._settle(given.settings, signed, opening=True)
+        highest = self._executor.state.epoch
+        # One of a lower epoch commands nothing here: that there may be another one is worth a look.
+        self._welcomed = not why and given.epoch >= highest
+        # safety: whoever reads it takes orders of lower epochs for dead here: only what a restart would find is said.
+        if why or given.epoch != highest or self._executor.storage:
+            return []
+        ack = pb.EpochAck(epoch=highest, boot_id=self._port.identity().boot_id)
+        return [self._message(epoch_ack=ack)]
 
     def _followable(self, answer: pb.GateAnswer, signed: bool) -> pb.GateAnswer:
         """The word as it is obeyed: without an address that this host's own policy does not let it follow."""
@@ -237,6 +261,15 @@ class Conversation(object):
         """What was refused last, in one sentence; told once."""
         text, self.remark = self.remark, ""
         return text
+
+    def take_welcomed(self) -> bool:
+        """Has a collector that this host obeys welcomed it on this stream? Told once."""
+        welcomed, self._welcomed = self._welcomed, False
+        return welcomed
+
+    def take_elsewhere(self) -> Optional[str]:
+        """Where this host's collector sends it: HOST:PORT, empty for any other one; None: it stays. Told once."""
+        return self._elsewhere.take()
 
     def take_renewal(self) -> Optional[pb.Renewal]:
         """The answer to a request for this host's next certificate; told once."""

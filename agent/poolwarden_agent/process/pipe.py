@@ -1,8 +1,10 @@
 """The pipe between the two processes: one-byte verb, four-byte length, payload. Typed, bounded, never trusted.
 
 Upwards (host side to link side): ``M``, the number of a stream and a serialized AgentMessage for it; ``R``, begin a new
-stream. Downwards: ``U`` a stream is up, with its number; ``D`` it is down, with a text; ``C`` a serialized
-CollectorMessage. Whatever else comes from the link side is refused with a line in the log.
+stream; ``W``, the collector of this stream has welcomed this host; ``G``, the collector of this stream is not this
+host's: go on to the HOST:PORT that follows, or to the next one where nothing does. Downwards: ``U`` a stream is up,
+with its number and the address that was dialled; ``D`` none is, with that address, a zero byte and a text; ``C`` a
+serialized CollectorMessage. Whatever else comes from the link side is refused with a line in the log.
 
 Streams are numbered because the two sides learn of a stream's end at different times: a report that was meant for the
 last stream must not come before the Hello of the next one.
@@ -12,7 +14,10 @@ import struct
 from typing import List, Tuple
 
 LONGEST = 4 * 1024 * 1024
-MESSAGE, RENEW, UP, DOWN, FROM_COLLECTOR = b"M", b"R", b"U", b"D", b"C"
+MOST_ADDRESS = 300  # characters
+MOST_WHY = 200
+MESSAGE, RENEW, WELCOMED, GO = b"M", b"R", b"W", b"G"
+UP, DOWN, FROM_COLLECTOR = b"U", b"D", b"C"
 _HEAD = struct.Struct("!cI")
 _STREAM = struct.Struct("!I")
 
@@ -38,6 +43,17 @@ def unnumbered(payload: bytes) -> Tuple[int, bytes]:
     if len(payload) < _STREAM.size:
         raise PipeError("a message without a stream")
     return _STREAM.unpack(payload[: _STREAM.size])[0], payload[_STREAM.size :]
+
+
+def about(address: str, why: str) -> bytes:
+    """The payload of ``DOWN``."""
+    return address.encode("utf-8") + b"\0" + why.encode("utf-8", "replace")
+
+
+def read_about(payload: bytes) -> Tuple[str, str]:
+    """Address and text of a ``DOWN``, each cut."""
+    address, _, why = payload.partition(b"\0")
+    return address.decode("utf-8", "replace")[:MOST_ADDRESS], why.decode("utf-8", "replace")[:MOST_WHY]
 
 
 class Frames(object):

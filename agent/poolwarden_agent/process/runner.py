@@ -15,7 +15,7 @@ import signal
 import sys
 import threading
 import time
-from typing import Any, Optional
+from typing import Any, Optional, Sequence
 
 from google.protobuf.message import DecodeError
 
@@ -26,8 +26,22 @@ from poolwarden_agent.dom0.system.slots import SlotError
 from poolwarden_agent.host.host_side import HostSide
 from poolwarden_agent.process import log
 from poolwarden_agent.process.gate_watch import GateWatch
+from poolwarden_agent.process.link_file import Links
 from poolwarden_agent.process.link_process import LinkLost, LinkProcess
-from poolwarden_agent.process.pipe import DOWN, FROM_COLLECTOR, MESSAGE, RENEW, UP, PipeError, numbered, unnumbered
+from poolwarden_agent.process.pipe import (
+    DOWN,
+    FROM_COLLECTOR,
+    GO,
+    MESSAGE,
+    MOST_ADDRESS,
+    RENEW,
+    UP,
+    WELCOMED,
+    PipeError,
+    numbered,
+    read_about,
+    unnumbered,
+)
 from poolwarden_agent.process.probers import Probers
 from poolwarden_agent.process.renewal import Renewals
 from poolwarden_agent.process.rounds import Look, Rounds
@@ -49,8 +63,15 @@ GATE_IDLE_S = 2.0  # where nothing is asked: the state is only written anew, and
 class Runner(object):
     """The host side's process."""
 
-    def __init__(self, side: HostSide, link: LinkProcess, root: str = "/", tls: Optional[TlsFiles] = None) -> None:
-        """``tls``: the files to renew; None: nobody renews them here."""
+    def __init__(
+        self,
+        side: HostSide,
+        link: LinkProcess,
+        root: str = "/",
+        tls: Optional[TlsFiles] = None,
+        collectors: Sequence[str] = (),
+    ) -> None:
+        """``tls``: the files to renew; None: nobody renews them here. ``collectors``: as agent.conf lists them."""
         self._side = side
         self._executor = side.executor
         self._conversation = side.conversation
@@ -62,7 +83,7 @@ class Runner(object):
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
         self._stream = 0  # the number of the stream that is up; 0: none
-        self._why = ""  # why no stream is up, as the link side says
+        self._links = Links(root, side.port.identity().boot_id, collectors)
         self._stopping = False
         self._news = False
         self._next_report = 0  # at the latest
@@ -90,6 +111,7 @@ class Runner(object):
         """Until SIGTERM."""
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, self._stop)
+        self._links.begin()
         self._look_at_host()
         try:
             self._executor.remember()
@@ -147,6 +169,7 @@ class Runner(object):
             self._link.flush()
         except LinkLost as error:
             self._streams(0)
+            self._links.lost()
             log.say(str(error), "link side")
 
     def _streams(self, number: int) -> None:
@@ -245,7 +268,7 @@ class Runner(object):
     def _keep(self, now: int) -> None:
         self._next_report = self._after(now)
         try:
-            self._conversation.nobody_listens(self._why)
+            self._conversation.nobody_listens(self._links.why)
         except Exception as error:
             log.say("what happens cannot be kept: %s: %s" % (type(error).__name__, error), "spool")
 
@@ -270,8 +293,9 @@ class Runner(object):
             self._up(payload)
         elif verb == DOWN:
             self._streams(0)
-            self._why = payload.decode("utf-8", "replace")[:200]
-            log.say("not connected: %s" % self._why, "link")
+            address, why = read_about(payload)
+            self._links.down(address, why)
+            log.say("not connected: %s" % self._links.said(address, why), "link %s" % address)
         elif verb == FROM_COLLECTOR:
             self._hear(payload)
         else:
@@ -279,11 +303,14 @@ class Runner(object):
 
     def _up(self, payload: bytes) -> None:
         try:
-            self._streams(unnumbered(payload)[0])
+            stream, dialled = unnumbered(payload)
         except PipeError as error:
             log.say("refused %s of the link side" % error, "pipe")
             return
-        log.say("connected to the collector", "link")
+        self._streams(stream)
+        address = dialled.decode("utf-8", "replace")[:MOST_ADDRESS]
+        self._links.up(address)
+        log.say(self._links.said(address, "connected to the collector"), "link %s" % address)
         self._next_report = self._side.port.mono_ms() + self._conversation.settings.report_interval_ms
         for message in self._conversation.link_up():
             self._send(message)
@@ -295,6 +322,7 @@ class Runner(object):
             log.say("refused a message that is none", "pipe")
             return
         answers, order = self._conversation.receive(message)
+        self._tell_link_side()
         renewal = self._conversation.take_renewal()
         if renewal is not None and self._renewals is not None:
             self._renewals.heard(renewal)
@@ -313,6 +341,17 @@ class Runner(object):
                 self._orders.put(order)
             elif not lane or not self._slow.give(lane, order):
                 self._results.put(self._executor.too_busy(order))
+
+    def _tell_link_side(self) -> None:
+        """What became of the stream by the last message: it is welcomed, or to be given up for another collector's."""
+        if not self._stream:
+            return
+        if self._conversation.take_welcomed():
+            self._links.welcomed()
+            self._link.send(WELCOMED, numbered(self._stream))
+        go = self._conversation.take_elsewhere()
+        if go is not None:
+            self._link.send(GO, numbered(self._stream, go.encode("utf-8")))
 
     def _send(self, message: pb.AgentMessage) -> None:
         if self._stream:

@@ -4,7 +4,8 @@ isort:skip_file
 The contract between poolwarden-agent (one per dom0) and poolwarden-collector.
 
 Rules that hold for every message:
- * The agent dials; there is one stream per agent. The first message is Hello, the first answer Welcome.
+ * The agent dials; there is one stream per agent, to one collector. The first message is Hello, the first answer
+   Welcome, or Elsewhere where another collector has the pool.
  * `*_mono_ms` is milliseconds on the *sender's* monotonic clock (CLOCK_MONOTONIC); it is comparable only with
    other stamps of the same boot of the same host. No wall clock takes part in any decision.
  * Unknown fields are ignored, unknown orders are refused. Collector N speaks with agents N and N-1.
@@ -59,6 +60,7 @@ class AgentMessage(google.protobuf.message.Message):
     GATE_QUESTION_FIELD_NUMBER: builtins.int
     LATE_FIELD_NUMBER: builtins.int
     RENEWAL_REQUEST_FIELD_NUMBER: builtins.int
+    EPOCH_ACK_FIELD_NUMBER: builtins.int
     CAPSULE_OFFER_FIELD_NUMBER: builtins.int
     CAPSULE_PIECE_FIELD_NUMBER: builtins.int
     sequence: builtins.int
@@ -82,6 +84,8 @@ class AgentMessage(google.protobuf.message.Message):
     @property
     def renewal_request(self) -> global___RenewalRequest: ...
     @property
+    def epoch_ack(self) -> global___EpochAck: ...
+    @property
     def capsule_offer(self) -> global___CapsuleOffer: ...
     @property
     def capsule_piece(self) -> global___CapsulePiece: ...
@@ -98,12 +102,13 @@ class AgentMessage(google.protobuf.message.Message):
         gate_question: global___GateQuestion | None = ...,
         late: global___Late | None = ...,
         renewal_request: global___RenewalRequest | None = ...,
+        epoch_ack: global___EpochAck | None = ...,
         capsule_offer: global___CapsuleOffer | None = ...,
         capsule_piece: global___CapsulePiece | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing_extensions.Literal["body", b"body", "capsule_offer", b"capsule_offer", "capsule_piece", b"capsule_piece", "challenge_answer", b"challenge_answer", "gate_question", b"gate_question", "goodbye", b"goodbye", "hello", b"hello", "late", b"late", "order_result", b"order_result", "renewal_request", b"renewal_request", "report", b"report"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["body", b"body", "capsule_offer", b"capsule_offer", "capsule_piece", b"capsule_piece", "challenge_answer", b"challenge_answer", "gate_question", b"gate_question", "goodbye", b"goodbye", "hello", b"hello", "late", b"late", "mono_ms", b"mono_ms", "order_result", b"order_result", "renewal_request", b"renewal_request", "report", b"report", "sequence", b"sequence"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing_extensions.Literal["body", b"body"]) -> typing_extensions.Literal["hello", "report", "order_result", "challenge_answer", "goodbye", "gate_question", "late", "renewal_request", "capsule_offer", "capsule_piece"] | None: ...
+    def HasField(self, field_name: typing_extensions.Literal["body", b"body", "capsule_offer", b"capsule_offer", "capsule_piece", b"capsule_piece", "challenge_answer", b"challenge_answer", "epoch_ack", b"epoch_ack", "gate_question", b"gate_question", "goodbye", b"goodbye", "hello", b"hello", "late", b"late", "order_result", b"order_result", "renewal_request", b"renewal_request", "report", b"report"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["body", b"body", "capsule_offer", b"capsule_offer", "capsule_piece", b"capsule_piece", "challenge_answer", b"challenge_answer", "epoch_ack", b"epoch_ack", "gate_question", b"gate_question", "goodbye", b"goodbye", "hello", b"hello", "late", b"late", "mono_ms", b"mono_ms", "order_result", b"order_result", "renewal_request", b"renewal_request", "report", b"report", "sequence", b"sequence"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["body", b"body"]) -> typing_extensions.Literal["hello", "report", "order_result", "challenge_answer", "goodbye", "gate_question", "late", "renewal_request", "epoch_ack", "capsule_offer", "capsule_piece"] | None: ...
 
 global___AgentMessage = AgentMessage
 
@@ -118,6 +123,7 @@ class CollectorMessage(google.protobuf.message.Message):
     GATE_ANSWER_FIELD_NUMBER: builtins.int
     RENEWAL_FIELD_NUMBER: builtins.int
     SIGNED_FIELD_NUMBER: builtins.int
+    ELSEWHERE_FIELD_NUMBER: builtins.int
     CAPSULE_REQUEST_FIELD_NUMBER: builtins.int
     CAPSULE_TAKEN_FIELD_NUMBER: builtins.int
     KEEP_EVIDENCE_FIELD_NUMBER: builtins.int
@@ -139,6 +145,8 @@ class CollectorMessage(google.protobuf.message.Message):
     @property
     def signed(self) -> global___Signed: ...
     @property
+    def elsewhere(self) -> global___Elsewhere: ...
+    @property
     def capsule_request(self) -> global___CapsuleRequest: ...
     @property
     def capsule_taken(self) -> global___CapsuleTaken: ...
@@ -155,13 +163,14 @@ class CollectorMessage(google.protobuf.message.Message):
         gate_answer: global___GateAnswer | None = ...,
         renewal: global___Renewal | None = ...,
         signed: global___Signed | None = ...,
+        elsewhere: global___Elsewhere | None = ...,
         capsule_request: global___CapsuleRequest | None = ...,
         capsule_taken: global___CapsuleTaken | None = ...,
         keep_evidence: global___KeepEvidence | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing_extensions.Literal["body", b"body", "capsule_request", b"capsule_request", "capsule_taken", b"capsule_taken", "challenge", b"challenge", "full_report_request", b"full_report_request", "gate_answer", b"gate_answer", "keep_evidence", b"keep_evidence", "order", b"order", "renewal", b"renewal", "settings", b"settings", "signed", b"signed", "welcome", b"welcome"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["body", b"body", "capsule_request", b"capsule_request", "capsule_taken", b"capsule_taken", "challenge", b"challenge", "full_report_request", b"full_report_request", "gate_answer", b"gate_answer", "keep_evidence", b"keep_evidence", "order", b"order", "renewal", b"renewal", "settings", b"settings", "signed", b"signed", "welcome", b"welcome"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing_extensions.Literal["body", b"body"]) -> typing_extensions.Literal["welcome", "order", "challenge", "full_report_request", "settings", "gate_answer", "renewal", "signed", "capsule_request", "capsule_taken", "keep_evidence"] | None: ...
+    def HasField(self, field_name: typing_extensions.Literal["body", b"body", "capsule_request", b"capsule_request", "capsule_taken", b"capsule_taken", "challenge", b"challenge", "elsewhere", b"elsewhere", "full_report_request", b"full_report_request", "gate_answer", b"gate_answer", "keep_evidence", b"keep_evidence", "order", b"order", "renewal", b"renewal", "settings", b"settings", "signed", b"signed", "welcome", b"welcome"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["body", b"body", "capsule_request", b"capsule_request", "capsule_taken", b"capsule_taken", "challenge", b"challenge", "elsewhere", b"elsewhere", "full_report_request", b"full_report_request", "gate_answer", b"gate_answer", "keep_evidence", b"keep_evidence", "order", b"order", "renewal", b"renewal", "settings", b"settings", "signed", b"signed", "welcome", b"welcome"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["body", b"body"]) -> typing_extensions.Literal["welcome", "order", "challenge", "full_report_request", "settings", "gate_answer", "renewal", "signed", "elsewhere", "capsule_request", "capsule_taken", "keep_evidence"] | None: ...
 
 global___CollectorMessage = CollectorMessage
 
@@ -189,6 +198,7 @@ class Hello(google.protobuf.message.Message):
     FENCE_AGENTS_FIELD_NUMBER: builtins.int
     ORDER_KEY_ID_FIELD_NUMBER: builtins.int
     LOCAL_TROUBLE_FIELD_NUMBER: builtins.int
+    ORDER_KEY_IDS_FIELD_NUMBER: builtins.int
     agent_version: builtins.str
     """e.g. "0.1.0" """
     protocol_version: builtins.int
@@ -233,6 +243,9 @@ class Hello(google.protobuf.message.Message):
     """of the order key that it has pinned, as Signed.key_id; empty: none"""
     local_trouble: builtins.str
     """one sentence: what of its local policy or order key cannot be used; empty: nothing"""
+    @property
+    def order_key_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """of every order key that it has pinned, order_key_id first; an agent that pins one alone may leave it empty"""
     def __init__(
         self,
         *,
@@ -255,9 +268,10 @@ class Hello(google.protobuf.message.Message):
         fence_agents: collections.abc.Iterable[builtins.str] | None = ...,
         order_key_id: builtins.str = ...,
         local_trouble: builtins.str = ...,
+        order_key_ids: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing_extensions.Literal["boot_gate", b"boot_gate", "hold", b"hold", "machine", b"machine", "tombstone", b"tombstone"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["agent_version", b"agent_version", "boot_gate", b"boot_gate", "boot_id", b"boot_id", "capabilities", b"capabilities", "fence_agents", b"fence_agents", "highest_epoch", b"highest_epoch", "highest_term", b"highest_term", "hold", b"hold", "host_name", b"host_name", "host_uuid", b"host_uuid", "last_results", b"last_results", "local_trouble", b"local_trouble", "machine", b"machine", "management_address", b"management_address", "order_key_id", b"order_key_id", "pool_uuid", b"pool_uuid", "protocol_version", b"protocol_version", "python_version", b"python_version", "tombstone", b"tombstone"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["agent_version", b"agent_version", "boot_gate", b"boot_gate", "boot_id", b"boot_id", "capabilities", b"capabilities", "fence_agents", b"fence_agents", "highest_epoch", b"highest_epoch", "highest_term", b"highest_term", "hold", b"hold", "host_name", b"host_name", "host_uuid", b"host_uuid", "last_results", b"last_results", "local_trouble", b"local_trouble", "machine", b"machine", "management_address", b"management_address", "order_key_id", b"order_key_id", "order_key_ids", b"order_key_ids", "pool_uuid", b"pool_uuid", "protocol_version", b"protocol_version", "python_version", b"python_version", "tombstone", b"tombstone"]) -> None: ...
 
 global___Hello = Hello
 
@@ -313,10 +327,10 @@ global___Renewal = Renewal
 
 class Signed(google.protobuf.message.Message):
     """What changes an agent's state, signed by the collector's order key; for agents that say the capability "signed_orders".
-    An agent that has pinned a key takes Welcome, Settings, Order, GateAnswer and Renewal in no other form, and only if pool
-    and host are its own (a pool that it does not know yet may be any). Of an Order and a GateAnswer these fields are the same inside;
-    for the other three boot_id must be the running boot's, and they are dead as an order is. One that has pinned none takes
-    the content as if it had come unsigned.
+    An agent that has pinned keys takes Welcome, Settings, Order, GateAnswer, Renewal and Elsewhere in no other form, signed
+    by any of them, and only if pool and host are its own (a pool that it does not know yet may be any). Of an Order and a
+    GateAnswer these fields are the same inside; for the others boot_id must be the running boot's, and they are dead as an
+    order is. One that has pinned none takes the content as if it had come unsigned. The envelope's epoch is stored by nobody.
     """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -356,6 +370,7 @@ class SignedContent(google.protobuf.message.Message):
     ORDER_FIELD_NUMBER: builtins.int
     GATE_ANSWER_FIELD_NUMBER: builtins.int
     RENEWAL_FIELD_NUMBER: builtins.int
+    ELSEWHERE_FIELD_NUMBER: builtins.int
     pool_uuid: builtins.str
     host_uuid: builtins.str
     boot_id: builtins.str
@@ -376,6 +391,8 @@ class SignedContent(google.protobuf.message.Message):
     def gate_answer(self) -> global___GateAnswer: ...
     @property
     def renewal(self) -> global___Renewal: ...
+    @property
+    def elsewhere(self) -> global___Elsewhere: ...
     def __init__(
         self,
         *,
@@ -391,10 +408,11 @@ class SignedContent(google.protobuf.message.Message):
         order: global___Order | None = ...,
         gate_answer: global___GateAnswer | None = ...,
         renewal: global___Renewal | None = ...,
+        elsewhere: global___Elsewhere | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing_extensions.Literal["body", b"body", "gate_answer", b"gate_answer", "order", b"order", "renewal", b"renewal", "settings", b"settings", "welcome", b"welcome"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["body", b"body", "boot_id", b"boot_id", "echo_mono_ms", b"echo_mono_ms", "epoch", b"epoch", "gate_answer", b"gate_answer", "host_uuid", b"host_uuid", "order", b"order", "pool_uuid", b"pool_uuid", "renewal", b"renewal", "settings", b"settings", "term", b"term", "valid_for_ms", b"valid_for_ms", "welcome", b"welcome"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing_extensions.Literal["body", b"body"]) -> typing_extensions.Literal["welcome", "settings", "order", "gate_answer", "renewal"] | None: ...
+    def HasField(self, field_name: typing_extensions.Literal["body", b"body", "elsewhere", b"elsewhere", "gate_answer", b"gate_answer", "order", b"order", "renewal", b"renewal", "settings", b"settings", "welcome", b"welcome"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["body", b"body", "boot_id", b"boot_id", "echo_mono_ms", b"echo_mono_ms", "elsewhere", b"elsewhere", "epoch", b"epoch", "gate_answer", b"gate_answer", "host_uuid", b"host_uuid", "order", b"order", "pool_uuid", b"pool_uuid", "renewal", b"renewal", "settings", b"settings", "term", b"term", "valid_for_ms", b"valid_for_ms", "welcome", b"welcome"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["body", b"body"]) -> typing_extensions.Literal["welcome", "settings", "order", "gate_answer", "renewal", "elsewhere"] | None: ...
 
 global___SignedContent = SignedContent
 
@@ -486,6 +504,58 @@ class Welcome(google.protobuf.message.Message):
     def ClearField(self, field_name: typing_extensions.Literal["collector_name", b"collector_name", "epoch", b"epoch", "settings", b"settings"]) -> None: ...
 
 global___Welcome = Welcome
+
+class Elsewhere(google.protobuf.message.Message):
+    """This collector does not have the agent's pool; another one does. It comes instead of Welcome, or at any time on a stream
+    whose pool was given away, and only to agents that say the capability "elsewhere". The agent stores nothing of it, obeys
+    nothing more on this stream, and ends it. Where it goes: to `address` if agent.conf lists it, or if this message is
+    signed by an order key that it has pinned; else to the next address of its list. Wherever it goes, it speaks with nobody
+    whose certificate is not of its authority and for the collector's name.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ADDRESS_FIELD_NUMBER: builtins.int
+    COLLECTOR_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    address: builtins.str
+    """HOST:PORT for agents, IPv6 in brackets; empty: not known, try the next one"""
+    collector: builtins.str
+    """its name, for people"""
+    reason: builtins.str
+    """one sentence, for people"""
+    def __init__(
+        self,
+        *,
+        address: builtins.str = ...,
+        collector: builtins.str = ...,
+        reason: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["address", b"address", "collector", b"collector", "reason", b"reason"]) -> None: ...
+
+global___Elsewhere = Elsewhere
+
+class EpochAck(google.protobuf.message.Message):
+    """The epoch of this stream's Welcome is durable on this host: orders of a lower one are refused from now on. Said once for
+    each Welcome whose epoch is the highest that it has heard; a Welcome of a lower one, or one that could not be stored,
+    gets none. Agents that say the capability "elsewhere" send it.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EPOCH_FIELD_NUMBER: builtins.int
+    BOOT_ID_FIELD_NUMBER: builtins.int
+    epoch: builtins.int
+    boot_id: builtins.str
+    def __init__(
+        self,
+        *,
+        epoch: builtins.int = ...,
+        boot_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["boot_id", b"boot_id", "epoch", b"epoch"]) -> None: ...
+
+global___EpochAck = EpochAck
 
 class Settings(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor

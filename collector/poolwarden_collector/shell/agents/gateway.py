@@ -13,6 +13,7 @@ Rules
 * What a host may cost is judged on bytes, before anything is parsed (budgets.py, messages/wire.py). What is over a
   budget is refused with RESOURCE_EXHAUSTED and a reason that names it, counted (tally.py), and told to the host's pool
   as a sign of life, at most once a second. A stream too many is answered late: asking faster gains nothing.
+* Of a pool that another collector has no agent is welcomed (elsewhere.py).
 * What is longer than its bound is cut or not known (bounds.py): counted, and a warning.
 * A newer stream of a host replaces the older one once it has answered a nonce, within 5 s (sessions.py).
 * A stream that is to end is not heard from that instant on, whether or not its other end takes anything in.
@@ -34,7 +35,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -46,11 +47,13 @@ from poolwarden_collector.shell import clock
 from poolwarden_collector.shell.agents import patience
 from poolwarden_collector.shell.agents.budgets import FOLD_MS, LONGEST, MOST_HOSTS, Account, Accounts, OverBudget
 from poolwarden_collector.shell.agents.doorkeeper import Doorkeeper, Peer, peer_of, shut
+from poolwarden_collector.shell.agents.elsewhere import CAPABILITY, Elsewhere, OwnerOf, ours, send_on
 from poolwarden_collector.shell.agents.messages import orders
 from poolwarden_collector.shell.agents.messages.bounds import LONGEST_NAME, Implausible, admit
 from poolwarden_collector.shell.agents.messages.wire import NoMessage, envelope
 from poolwarden_collector.shell.agents.sessions import MOST_KEPT_BACK, MOST_WAITING, Kept, Session, Sessions
 from poolwarden_collector.shell.agents.stream import StreamState
+from poolwarden_collector.shell.agents.trust import warnings
 from poolwarden_collector.shell.enrolment.enrolment import Enrolment, NotEnrolled
 from poolwarden_collector.shell.enrolment.identity import Identity, identity_of, is_uuid
 from poolwarden_collector.shell.plain_text import cut, printable
@@ -132,8 +135,10 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
         telemetry: Telemetry | None = None,
         signer: Signer | None = None,
         capsules: CapsuleIntake | None = None,
+        owner_of: OwnerOf = ours,
     ) -> None:
         """Without a ``signer`` nothing is signed: every agent that has pinned a key refuses to be told anything."""
+        self._owner_of = owner_of
         self._signer = signer
         self._telemetry = telemetry
         self._capsules = capsules
@@ -264,6 +269,9 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
         limits = partial(self._roster.limits, pool)
         state = StreamState(self._sessions.next_number(), pool, policy.probe_timeout, limits)
         state.introduce(message)
+        self._warn_of_trust(message.hello)
+        if (owner := self._owner_of(pool)) is not None:
+            await self._send_on(context, state, owner, account)
         session = Session(proven, pool, state, partial(self._seal, state))
         session.identity = who
         session.account = account
@@ -271,7 +279,6 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
         first = Kept(message, self._roster.now(), clock.wall_ms())
         session.kept.append(first)
         hello = message.hello
-        self._warn_of_trust(hello)
         # The events of this stream come after its predecessor's, and its orders only after its Welcome.
         if self._sessions.of(proven) is None:
             self._enter_or_end(session)
@@ -279,6 +286,19 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
             self._ask(session)
         _log.info("stream %d: host %s (%s), agent %s", state.stream, proven, hello.host_name, hello.agent_version)
         return session
+
+    async def _send_on(self, context: Any, state: StreamState, owner: Elsewhere, account: Account) -> NoReturn:
+        """It belongs to another collector (elsewhere.py)."""
+        if CAPABILITY not in state.capabilities:
+            raise Refused(grpc.StatusCode.FAILED_PRECONDITION, owner.refusal())
+        message = self._seal(state, owner.message())
+        try:
+            await send_on(context, message, lambda: self._next(context, account))
+        except (OverBudget, NoMessage):
+            _log.info("host %s does not end its stream, and says what is not taken", state.host)
+        raise Refused(
+            grpc.StatusCode.FAILED_PRECONDITION, "this collector does not have that pool, and has said who has"
+        )
 
     def _ask(self, session: Session) -> None:
         """There is a stream of this host: it goes on until this one has answered."""
@@ -318,18 +338,8 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
         return message if self._signer is None else self._signer.seal(message, state, self._roster.epoch)
 
     def _warn_of_trust(self, hello: pb.Hello) -> None:
-        """Say where a host will refuse every order, and what of its own files it cannot use."""
-        host = f"host {hello.host_uuid} ({hello.host_name})"
-        mine = self._signer.key_id if self._signer is not None else ""
-        if hello.order_key_id and hello.order_key_id != mine:
-            text = (
-                f"{host} has pinned the order key {hello.order_key_id[:16]}, this collector signs with "
-                f"{mine or 'none'}: it refuses every order. Restore this collector's order-key.pem, or enrol it anew"
-            )
-            self._roster.warn(text, f"host {hello.host_uuid}: order key")
-        if hello.local_trouble:
-            # One topic of each host, whatever it is called: its words must not push out what else there is to warn of.
-            self._roster.warn(f"{host}: {hello.local_trouble[:300]}", f"host {hello.host_uuid}: local files")
+        for text, about in warnings(hello, self._signer.key_id if self._signer is not None else ""):
+            self._roster.warn(text, about)
 
     def _enter_or_end(self, session: Session) -> None:
         try:

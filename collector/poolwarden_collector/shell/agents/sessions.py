@@ -15,13 +15,16 @@ import secrets
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import grpc
 
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_collector.core.model.events import AgentReported
 from poolwarden_collector.core.model.values import HostId, Ms, PoolId
+from poolwarden_collector.shell.agents import patience
 from poolwarden_collector.shell.agents.budgets import Account
+from poolwarden_collector.shell.agents.elsewhere import CAPABILITY, FOLLOWS_WITHIN_S, Elsewhere
 from poolwarden_collector.shell.agents.stream import StreamState
 from poolwarden_collector.shell.enrolment.identity import Identity
 
@@ -157,6 +160,19 @@ class Sessions:
     def of_pool(self, pool: PoolId) -> list[Session]:
         """Those of this pool's hosts."""
         return [session for session in self._open.values() if session.pool == pool]
+
+    def unacknowledged(self, pool: PoolId, epoch: int) -> list[HostId]:
+        """Hosts of this pool whose stream is open and whose agent has not said that this epoch is durable there."""
+        return [each.host for each in self._open.values() if each.pool == pool and each.state.acknowledged != epoch]
+
+    def send_on(self, pool: PoolId, owner: Elsewhere) -> None:
+        """Another collector has this pool from now on: its agents are sent there, and their streams end."""
+        for session in [each for each in self._all() if each.pool == pool]:
+            if CAPABILITY in session.state.capabilities:
+                session.send(owner.message())
+                patience.after(FOLLOWS_WITHIN_S, partial(session.close, f"pool {pool} is another collector's"))
+            else:
+                session.close(owner.refusal(), grpc.StatusCode.FAILED_PRECONDITION)
 
     def serials(self, host: HostId) -> set[str]:
         """The serial number of the certificate of this host's stream, if there is one."""

@@ -2,8 +2,8 @@
 
 Rules
 -----
-* Welcome, Settings, Order, GateAnswer and Renewal go out as Signed content (agent_link.proto) on every stream whose
-  Hello has said the capability ``signed_orders``; on any other, and everything else, as it is.
+* Welcome, Settings, Order, GateAnswer, Renewal and Elsewhere go out as Signed content (agent_link.proto) on every
+  stream whose Hello has said the capability ``signed_orders``; on any other, and everything else, as it is.
 * The signature belongs to the wire: what is decided, journaled and played again knows nothing of it.
 """
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from poolwarden_collector.shell.agents.stream import StreamState
 
 CAPABILITY = "signed_orders"
-VALID_MS = 60_000  # of a Welcome, Settings and a Renewal; an order and a gate answer say their own
-_SIGNED = ("welcome", "settings", "order", "gate_answer", "renewal")
+VALID_MS = 60_000  # of a Welcome, Settings, a Renewal and an Elsewhere; an order and a gate answer say their own
+_SIGNED = ("welcome", "settings", "order", "gate_answer", "renewal", "elsewhere")
 
 
 class Signer:

@@ -60,6 +60,7 @@ class StreamState:
         self.host: HostId = ""
         self.boot_id = ""
         self.capabilities: frozenset[str] = frozenset()
+        self.acknowledged = 0  # the epoch that this host says is durable there, by this stream's Welcome; 0: none yet
         self.probe_timeout_ms = probe_timeout_ms
         self.facts = HostFacts()
         self.goodbye = ""
@@ -107,6 +108,8 @@ class StreamState:
             asked = message.gate_question
             role = facts.role_kind(asked.pool_conf)
             return [ev.GateAsked(self.host, self.stream, asked.boot_id, role, asked.master_address)]
+        if body == "epoch_ack" and message.epoch_ack.boot_id == self.boot_id:
+            self.acknowledged = message.epoch_ack.epoch
         if body == "goodbye":
             self.goodbye = facts.GOODBYES.get(message.goodbye.reason, "unspecified")
             return [self.ended()]

@@ -133,7 +133,8 @@ class SimPort(troubles.Storied):
 
     def capabilities(self) -> tuple[str, ...]:
         able = (kind for kind in order_kinds.KNOWN if kind != order_kinds.FENCE_PROXY or self.fence_agents())
-        return tuple(kind for kind in (*able, order_kinds.IN_PLACE, order_kinds.OWN_FILE) if kind not in self._missing)
+        beside = (order_kinds.IN_PLACE, order_kinds.OWN_FILE, order_kinds.ELSEWHERE)
+        return tuple(kind for kind in (*able, *beside) if kind not in self._missing)
 
     def pretend(self, missing: frozenset[str], host: str) -> None:
         """Faults: an older version without these capabilities; a clone that says it is another host."""

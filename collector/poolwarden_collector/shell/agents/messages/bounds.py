@@ -56,6 +56,7 @@ LISTS = {
     "Hello.capabilities": 128,
     "Hello.last_results": 64,
     "Hello.fence_agents": 256,
+    "Hello.order_key_ids": 64,  # [16]
     "Report.marks": 64,
     "DiskList.disks": MOST_DISKS,
     "DiskList.fillers": 64,  # [12]
@@ -126,6 +127,7 @@ EXACT = {
     "OrderResult.nonce": LONGEST_NAME,
     "ChallengeAnswer.nonce": LONGEST_NAME,
     "ChallengeAnswer.boot_id": 64,
+    "EpochAck.boot_id": 64,
     "GateQuestion.boot_id": 64,
     "Late.boot_id": 64,
     "DatabasePiece.path": LONGEST_NAME,
