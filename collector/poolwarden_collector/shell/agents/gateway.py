@@ -269,7 +269,8 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
         limits = partial(self._roster.limits, pool)
         state = StreamState(self._sessions.next_number(), pool, policy.probe_timeout, limits)
         state.introduce(message)
-        self._warn_of_trust(message.hello)
+        for text, about in warnings(message.hello, self._signer.key_id if self._signer is not None else ""):
+            self._roster.warn(text, about)
         if (owner := self._owner_of(pool)) is not None:
             await self._send_on(context, state, owner, account)
         session = Session(proven, pool, state, partial(self._seal, state))
@@ -336,10 +337,6 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
 
     def _seal(self, state: StreamState, message: pb.CollectorMessage) -> pb.CollectorMessage:
         return message if self._signer is None else self._signer.seal(message, state, self._roster.epoch)
-
-    def _warn_of_trust(self, hello: pb.Hello) -> None:
-        for text, about in warnings(hello, self._signer.key_id if self._signer is not None else ""):
-            self._roster.warn(text, about)
 
     def _enter_or_end(self, session: Session) -> None:
         try:
