@@ -263,7 +263,8 @@ async def test_what_a_host_is_called_makes_no_other_warning(tmp_path: Path) -> N
         roster.warn("something else")
         for number in range(50):
             said = pb.Hello(host_uuid=HOSTS[0], host_name=f"h{number}", order_key_id="k", local_trouble="t")
-            rig.parts.gateway._warn_of_trust(said)
+            for text, about in warnings(said, "m"):
+                roster.warn(text, about)
         assert any("something else" in text for text in roster.warnings())
 
 
