@@ -17,6 +17,7 @@ from poolwarden_collector.core.model.values import Role
 from poolwarden_collector.core.state.live import AgentState, Pool
 from poolwarden_collector.core.state.pool_record import HostRecord, PoolRecord
 from poolwarden_collector.shell.agents import gateway
+from poolwarden_collector.shell.agents.trust import warnings
 from poolwarden_collector.shell.config import certificates
 from poolwarden_collector.shell.config.config import load
 from poolwarden_collector.shell.loop.performer import order_sender
