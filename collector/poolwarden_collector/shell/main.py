@@ -116,7 +116,8 @@ def assemble(config: Config, journal: Journal) -> Parts:
     journal.tally = roster.tally
     if journal.damage:
         _log.critical("%s", journal.damage)
-        roster.warn(journal.damage)
+        roster.damage = journal.damage
+        journal.tell_damage(config.name)
     service = Service(roster, inbox, journal, performer, telemetry, prober.anchors)
     make = partial(make_sink, collector=config.name, show=messages.show)
     sinks = tuple(make(channel) for channel in config.alerts.channels)

@@ -9,7 +9,7 @@ from string import Formatter
 import pytest
 from tests.project.tree import python_files, statements
 
-from poolwarden_collector.core.catalogue import failovers, hosts, questions, verdicts
+from poolwarden_collector.core.catalogue import failovers, hosts, journal, questions, verdicts
 from poolwarden_collector.core.catalogue.message import Message
 from poolwarden_collector.core.model.policy import Policy
 from poolwarden_collector.core.state.live import Pool, Site
@@ -17,7 +17,9 @@ from poolwarden_collector.core.state.pool_record import PoolRecord
 from poolwarden_collector.core.state.snapshot import Snapshot
 from poolwarden_collector.core.state.told_words import common
 
-KNOWN = {name: value for module in (failovers, hosts, questions, verdicts) for name, value in vars(module).items()}
+KNOWN = {
+    name: value for module in (failovers, hosts, journal, questions, verdicts) for name, value in vars(module).items()
+}
 # Where the message is chosen by a value, each that it may be.
 BY_VALUE: dict[str, tuple[Message, ...]] = {
     "QUESTIONS[asked.kind]": tuple(questions.QUESTIONS.values()),
@@ -97,8 +99,9 @@ def test_every_word_is_given(where: str, call: ast.Call, function: ast.FunctionD
 
 def test_every_message_is_raised_somewhere() -> None:
     told = {message.id for where, call, function in RAISED for message in messages_of(where, call, function)}
+    told.add(journal.JOURNAL_DAMAGED.id)  # of no pool: by the journal (shell/store/damage_calls.py)
     told.add(hosts.COLLECTOR_BEHIND.id)  # of no pool: by the loop (shell/loop/engine_loop.py)
     told.add(hosts.HOOK_FAILED.id)  # by what runs hooks (shell/hooks/hooks.py)
     told |= {hosts.CANNOT_SIGN.id, hosts.KEY_WAITS.id}  # by what certifies hosts (shell/enrolment)
-    named = {message.id for message in (*verdicts.ALL, *failovers.ALL, *hosts.ALL)}
+    named = {message.id for message in (*verdicts.ALL, *failovers.ALL, *hosts.ALL, *journal.ALL)}
     assert named - told == set()

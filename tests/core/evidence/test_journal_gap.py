@@ -9,7 +9,7 @@ from tests.core.pool import POOL, QUIET, Guarded, Host, address, uuid
 
 from poolwarden_collector.core.model import events as ev
 from poolwarden_collector.core.model.effects import PowerOff, RaiseEpoch, SendOrder, StandDown
-from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.hello import Hello
 from poolwarden_collector.core.model.host_facts import Tombstone
 from poolwarden_collector.core.model.order_results import OrderOutcome
@@ -319,3 +319,35 @@ def test_an_operators_change_owes_no_tombstone_to_anybody() -> None:
 
 def test_a_hello_says_what_the_record_compares() -> None:
     assert {"highest_epoch", "highest_term", "tombstone", "hold", "last_results"} <= set(Hello.__dataclass_fields__)
+
+
+# ------------------------------------------------------------------------------------------------ entries that are lost
+
+
+def short(g: Guarded) -> None:
+    """This pool's journal has lost entries, as a start writes it."""
+    g.journal.append(Entry(Kind.JOURNAL_SHORT, "", {}))
+    g.pool = replace(g.pool, record=fold(g.pool.record, g.journal[-1:]))
+
+
+def test_a_pool_of_which_entries_are_missing_is_told_with_the_command_that_ends_it() -> None:
+    g = Guarded()
+    short(g)
+    key = f"{POOL}/journal-short"
+    g.run(1_000)
+    assert key in g.pool.record.open_alerts
+    [body] = [e.data["body"] for e in g.journal if e.kind is Kind.ALERT and e.data["key"] == key]
+    assert f"poolwarden acknowledge {g.pool.record.display_name}" in body
+    assert g.say("acknowledge").accepted and g.has(Kind.JOURNAL_SHORT_OVER)
+    g.run(1_000)
+    assert not g.pool.record.short and key not in g.pool.record.open_alerts
+
+
+def test_what_a_host_says_of_the_past_ends_it_before_anybody_is_told() -> None:
+    g = Remembering()
+    short(g)
+    g.site = Site(1, g.now, g.now + QUIET)
+    for host in g.hosts:
+        g.connect(host, highest_epoch=9)
+    g.run(1_000)
+    assert not g.pool.record.short and f"{POOL}/journal-short" not in g.pool.record.open_alerts

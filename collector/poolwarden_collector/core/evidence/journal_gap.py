@@ -19,6 +19,9 @@ Rules
 * A host raises the epoch once in a run of the collector: who claims a higher one again is obeyed by another one.
 * An open failover from before such a gap has a lower term now and ends without a promotion (steps.py); it is never
   resumed.
+* A pool of which entries are missing in a damaged journal (``journal-short``, written at the start) is known to be told
+  once one of its hosts says that the journal is not the newest. One whose hosts are never heard would make every start
+  quiet anew for all of them: a person's ``acknowledge`` ends that.
 * What this journal has forgotten to owe is owed again where the hosts themselves prove it: a host that reports a
   tombstone, and the old master that was succeeded by a promotion of Poolwarden's own that the new master reports.
 """
@@ -26,6 +29,7 @@ Rules
 from __future__ import annotations
 
 from poolwarden_collector.core.catalogue.hosts import RESTORED, STALE_EPOCH
+from poolwarden_collector.core.catalogue.journal import JOURNAL_SHORT
 from poolwarden_collector.core.model import order_id as order_ids
 from poolwarden_collector.core.model.effects import RaiseEpoch, StandDown
 from poolwarden_collector.core.model.entries import Entry, Kind
@@ -202,6 +206,9 @@ def doubt(pool: Snapshot) -> str:
 def acknowledge(tx: Transaction, actor: str) -> list[str]:
     """A person says that this collector, with this journal, is the one that is to stay here: what that ends."""
     over = []
+    if tx.record.short:
+        tx.note(Kind.JOURNAL_SHORT_OVER, f"{actor} has taken note that entries of this pool are missing", actor)
+        over.append("what the journal has lost of this pool holds nothing up any more")
     if tx.record.doubted:
         claimed = tx.agent(tx.record.doubted)
         _settle_doubt(tx, f"{actor} has taken note of what {tx.name(tx.record.doubted)} says of the past", actor)
@@ -256,7 +263,23 @@ def _owe(tx: Transaction, host: HostId, why: str) -> None:
 
 def expire(tx: Transaction) -> None:
     """The alert is over once the long quiet time has passed and everybody was heard again."""
+    _say_short(tx)
     standing = tx.quiet or tx.live.silent or tx.record.doubted
     topic = AlertTopic(Matter.RESTORED)
     if topic in tx.open_topics and not standing:
         tx.resolve_alert(topic, "the quiet time is over; the pool is judged by what is heard now")
+
+
+def _say_short(tx: Transaction) -> None:
+    """That entries are missing, once the hosts have had the quiet time to say what they know."""
+    topic = AlertTopic(Matter.JOURNAL_SHORT)
+    if tx.record.short and not tx.quiet:
+        body = (
+            "The collector's journal was damaged, and none of this pool's hosts has been heard since. As long as that "
+            "is so each start of the collector takes every pool's journal for one that is not the newest, and is quiet "
+            f"for long. A pool that is gone, or of which you know how it stands: poolwarden acknowledge "
+            f"{tx.record.display_name}"
+        )
+        tx.raise_alert(topic, JOURNAL_SHORT, body, {})
+    elif not tx.record.short and topic in tx.open_topics:
+        tx.resolve_alert(topic, "a host of the pool has said what it knows, or it was acknowledged")

@@ -92,6 +92,8 @@ class Kind(Enum):
     IDENTITY = "identity-conflict"
     HOST_REFUSED = "host-refused"
     RESTORED = "journal-restored"
+    JOURNAL_SHORT = "journal-short"
+    JOURNAL_SHORT_OVER = "journal-short-over"
     OPINION_SETTLED = "opinion-settled"
     APPROVED = "approved"
     DENIED = "denied"

@@ -42,6 +42,7 @@ class Matter(Enum):
     # of the whole pool
     STALE_EPOCH = ("stale-epoch", Shape.POOL)
     RESTORED = ("restored", Shape.POOL)
+    JOURNAL_SHORT = ("journal-short", Shape.POOL)
     UNSTEADY = ("unsteady", Shape.POOL)
     OTHER_DATABASE = ("other-database", Shape.POOL)
     DRILL = ("drill", Shape.POOL)

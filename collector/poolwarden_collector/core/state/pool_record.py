@@ -133,6 +133,7 @@ class PoolRecord:
     holds: int = 0  # toolstack fences ordered in this incident
     doubted: HostId = ""  # who alone says that this journal is not the newest; empty: nobody, or others say so too
     restored: tuple[int, int] = (0, 0)  # the gap of a restored journal: the term at which it ended, and above the gap
+    short: bool = False  # entries of it are missing in the journal, and neither its hosts nor a person have said more
     restored_epochs: tuple[int, int] = (0, 0)  # the collector's own then, and the one that was obeyed
     identity: dict[HostId, str] = field(default_factory=dict)  # hosts whose identity is in conflict, and why
     confirmed: dict[HostId, Confirmed] = field(default_factory=dict)  # silent hosts that somebody says are off
@@ -345,7 +346,7 @@ def _restored(record: PoolRecord, entry: Entry) -> PoolRecord:
     doubted = data["host"] if data.get("alone") else "" if other else record.doubted
     own, obeyed = data.get("epochs", (0, 0))
     changed = replace(record, restored=(data["ended"], entry.term), restored_epochs=(own, obeyed), doubted=doubted)
-    return replace(changed, term=max(record.term, entry.term))
+    return replace(changed, term=max(record.term, entry.term), short=False)
 
 
 def _alert(record: PoolRecord, entry: Entry) -> PoolRecord:
@@ -410,6 +411,8 @@ _CHANGES: dict[Kind, Callable[[PoolRecord, Entry], PoolRecord]] = {
     Kind.IDENTITY: _identity,
     Kind.UPGRADE_SEEN: lambda r, e: replace(r, upgrading=e.data["under_way"]),
     Kind.RESTORED: _restored,
+    Kind.JOURNAL_SHORT: lambda r, e: replace(r, short=True),
+    Kind.JOURNAL_SHORT_OVER: lambda r, e: replace(r, short=False),
     Kind.ASSUMPTIONS: lambda r, e: replace(r, assumptions=fold_assumptions(r.assumptions, e)),
     Kind.OPINION_SETTLED: lambda r, e: replace(r, doubted=""),
     Kind.HA_SEEN: lambda r, e: replace(r, ha_armed=frozenset(e.data["hosts"])),

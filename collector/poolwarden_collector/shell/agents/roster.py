@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import fields
 from typing import Any, NoReturn
 
+from poolwarden_collector.core.catalogue.journal import JOURNAL_DAMAGED
 from poolwarden_collector.core.decision.storm_brake import Blind
 from poolwarden_collector.core.model.effects import Urgency
 from poolwarden_collector.core.model.host_facts import Machine
@@ -28,7 +29,18 @@ _FOLDED = "a pool writes too much: {} entries that only inform were counted inst
 
 # What no step is told of; how late the collector is has its own rule in rest.py.
 _NO_CONDITION = frozenset(
-    {"pools", "now", "behind_ms", "told_behind", "stalled", "stalled_at", "reload_refused", "_warnings", "tally"}
+    {
+        "pools",
+        "now",
+        "behind_ms",
+        "told_behind",
+        "stalled",
+        "stalled_at",
+        "reload_refused",
+        "damage",
+        "_warnings",
+        "tally",
+    }
 )
 
 
@@ -101,6 +113,7 @@ class Roster:
         self._quiet_from = self.started_at
         self._quiet_sites: dict[str, Ms] = {}
         self._quiet_pools: dict[PoolId, Ms] = {}
+        self.damage = ""  # what was found damaged in the journal and nobody has taken note of; empty: nothing
         self.reload_refused = ""  # why the file as it is now is not in use; empty: it is, as far as is known
         self.fence_waits: Callable[[], dict[Urgency, tuple[int, Ms]]] = dict  # how many wait, and the longest, ms
         self._warnings: dict[str, tuple[str, int]] = {}
@@ -232,7 +245,8 @@ class Roster:
         folded = [_FOLDED.format(self.tally.entries)] if self.tally.entries else []
         refused = [f"the configuration's file is not in use: {self.reload_refused}"] if self.reload_refused else []
         kept = [text if count == 1 else f"{text} ({count} times)" for text, count in self._warnings.values()]
-        return (*stood_down, *late, *refused, *folded, *self.config.cautions(), *kept)
+        damage = [f"{self.damage}; noted: poolwarden alerts ack {JOURNAL_DAMAGED.id}"] if self.damage else []
+        return (*stood_down, *damage, *late, *refused, *folded, *self.config.cautions(), *kept)
 
     def _name(self, pool: PoolId) -> str:
         known = self.pools.get(pool)

@@ -33,6 +33,7 @@ _IN_COLLECTOR = {
     "term_above",
 }
 _PLACE = "place"  # of a block in the file: for messages alone
+_SAID = 6  # changes in one line
 
 
 def unchangeable(before: Config, after: Config) -> tuple[str, ...]:
@@ -142,3 +143,9 @@ def _channel_parts(old: Channel, new: Channel) -> list[str]:
 def _differing(before: Any, after: Any) -> list[str]:
     """The fields of two values of one type that differ, by name."""
     return [item.name for item in fields(before) if getattr(before, item.name) != getattr(after, item.name)]
+
+
+def in_short(changes: tuple[str, ...]) -> str:
+    """For a line of the history; the entry's data has all of them."""
+    more = len(changes) - _SAID
+    return "; ".join(changes) if more <= 0 else f"{'; '.join(changes[:_SAID])}; and {more} more"

@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
+from poolwarden_collector.core.catalogue.journal import JOURNAL_DAMAGED
 from poolwarden_collector.core.model.host_facts import HostFacts
 from poolwarden_collector.core.report.host_environment import CLOCK_LIMIT_MS, SOON_DAYS, VERY_SOON_DAYS
 from poolwarden_collector.shell.agents.roster import LONG_WAIT_MS, Roster
@@ -63,6 +64,8 @@ def _work(roster: Roster) -> Iterator[Check]:
         yield Check("collector", FAULT, text, "stop one of the two (docs/operating.md, Two collectors)")
     if roster.blind:
         yield Check("collector", FAULT, f"it considers itself blind: {roster.blind}", "look at its network")
+    if roster.damage:
+        yield Check("journal's past", FAULT, roster.damage, f"then: poolwarden alerts ack {JOURNAL_DAMAGED.id}")
     if roster.told_behind:
         text = f"it is {roster.behind_ms / 1000:.1f} s behind what it hears"
         yield Check("collector", FAULT, text, f"look at load and disk of its machine; {log}")

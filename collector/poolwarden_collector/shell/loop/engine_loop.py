@@ -61,7 +61,7 @@ from poolwarden_collector.core.rest import Rest, rest_of, taken_in
 from poolwarden_collector.core.state.live import Pool
 from poolwarden_collector.core.state.pool_record import PoolRecord, fold
 from poolwarden_collector.shell.agents.roster import Roster
-from poolwarden_collector.shell.config.config_changes import changes_of
+from poolwarden_collector.shell.config.config_changes import changes_of, in_short
 from poolwarden_collector.shell.loop.hook_events import occasions
 from poolwarden_collector.shell.loop.ready import (
     CRITICAL,
@@ -99,8 +99,6 @@ AWAY_MS: Ms = 5_000
 LATE_MS: Ms = 2_000
 RETRY_MS: Ms = 1_000
 
-_SAID = 6
-
 _BEHIND_KEY = "collector/behind"
 _ACTS = (effects.SendOrder, effects.PowerOff, effects.PowerOn, effects.HandOver, effects.AnswerGate)
 
@@ -108,12 +106,6 @@ _ACTS = (effects.SendOrder, effects.PowerOff, effects.PowerOn, effects.HandOver,
 def _unrecorded(why: str) -> NotReconfigured:
     text = f"nothing can be recorded, so nothing is changed: {why}"
     return NotReconfigured(text, "Make room on the journal's disk, then reload again.")
-
-
-def _in_short(changes: tuple[str, ...]) -> str:
-    """For a line of the history; the entry's data has all of them."""
-    more = len(changes) - _SAID
-    return "; ".join(changes) if more <= 0 else f"{'; '.join(changes[:_SAID])}; and {more} more"
 
 
 class NotDurable(Exception):
@@ -158,10 +150,15 @@ class EngineLoop:
 
     # -------------------------------------------------------------------------------------------- the driver's calls
 
-    def start(self, records: Iterable[PoolRecord], now: Ms, boottime: Ms) -> Ready:
-        """Stand where the journal ends. A write that fails now ends the start: there is no loop then."""
+    def start(
+        self, records: Iterable[PoolRecord], now: Ms, boottime: Ms, short: frozenset[PoolId] = frozenset()
+    ) -> Ready:
+        """Stand where the journal ends. A write that fails now ends the start: there is no loop then.
+
+        ``short``: pools of which the journal has lost entries, and nobody has said more since.
+        """
         self.roster.pools.update((record.pool, self._pool(record)) for record in records)
-        return self._begin("", _Open(self._started(), None), now, boottime)
+        return self._begin("", _Open(self._started(short), None), now, boottime)
 
     def take(self, happening: Happening, now: Ms, boottime: Ms) -> Ready:
         """One event of a pool that has none open; never raises for anything that an event can cause."""
@@ -264,7 +261,7 @@ class EngineLoop:
 
     # -------------------------------------------------------------------------------------------- the start
 
-    def _started(self) -> Turn:
+    def _started(self, short: frozenset[PoolId]) -> Turn:
         pools = self.roster.pools
         # Who starts a collector has decided that it is in charge, also where it had stood down, whoever is heard now.
         above = max((pool.record.stale_epoch for pool in pools.values()), default=0)
@@ -273,6 +270,9 @@ class EngineLoop:
         for uuid in tuple(pools):
             text = f"collector {self.roster.config.name} started with epoch {epoch.name(self.roster.epoch)}"
             yield from self._note(uuid, Kind.COLLECTOR_STARTED, text, epoch=self.roster.epoch)
+            if uuid in short and not pools[uuid].record.short:
+                text = "entries of this pool are missing in the journal: its hosts, or a person, have to say more"
+                yield from self._note(uuid, Kind.JOURNAL_SHORT, text)
 
     def _pool(self, record: PoolRecord) -> Pool:
         return Pool(record, self.roster.config.policy_of(record.pool), self._devices)
@@ -314,13 +314,13 @@ class EngineLoop:
         """The pool with what this changes for it."""
         pool, policy = self.roster.pools[uuid], change.config.policy_of(uuid)
         changes = changes_of(uuid, pool.record.hosts, self.roster.config, change.config)
-        text = f"the configuration was reloaded: {_in_short(changes)}" if changes else ""
+        text = f"the configuration was reloaded: {in_short(changes)}" if changes else ""
         data = {"changes": list(changes)}
         site = self.roster.site(uuid)
         return reconfigured(pool, policy, change.devices, self._now, site, text=text, actor=change.actor, data=data)
 
     def _own_entry(self, change: Reconfiguration) -> Commit:
-        text = f"the configuration was reloaded: {_in_short(change.changes)}"
+        text = f"the configuration was reloaded: {in_short(change.changes)}"
         entry = Entry(Kind.CONFIGURED, text, {"changes": list(change.changes)}, actor=change.actor)
         return Commit("", (entry,), (), self.roster.config.name)
 

@@ -181,7 +181,7 @@ class Service:
         for text in self.roster.config.cautions():
             _log.warning("%s", text)
         records = [await self.write(self._journal.record, uuid) for uuid in await self.write(self._journal.pools)]
-        ready = self.loop.start(records, *self._clocks())
+        ready = self.loop.start(records, *self._clocks(), await self.write(self._journal.short))
         while ready.write is not None:
             ready = self.loop.committed(*self._clocks(), await self._make_durable(ready.write))
 

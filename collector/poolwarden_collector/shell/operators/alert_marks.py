@@ -21,6 +21,7 @@ from poolwarden_collector.nearest import did_you_mean
 from poolwarden_collector.shell import clock
 from poolwarden_collector.shell.operators import access
 from poolwarden_collector.shell.operators.names import Ambiguous, Unknown
+from poolwarden_collector.shell.store.damage_calls import KEY as DAMAGED
 from poolwarden_collector.shell.store.journal import Journal, JournalError, Row
 from poolwarden_collector.shell.store.silences import LONGEST_MS, Asked
 
@@ -93,6 +94,12 @@ class AlertMarks:
     async def _take(self, alert: Alert, asked: Asked) -> pb.CommandReply:
         if about_two_masters(json.loads(alert["data"])):
             return _never("acknowledged", alert)
+        if alert["key"] == DAMAGED:
+            name = self._service.roster.config.name
+            self._publish(await self._service.write(self._journal.note_damage, alert, asked, name))
+            self._service.alerted()
+            self._service.roster.damage = ""
+            return pb.CommandReply(accepted=True, text=f"acknowledged by {asked.by}, and over: {alert['title']}")
         self._publish(await self._service.write(self._journal.take, alert, asked))
         return pb.CommandReply(accepted=True, text=f"acknowledged by {asked.by}: {alert['title']}")
 

@@ -47,6 +47,7 @@ from poolwarden_collector.core.model.values import PoolId
 from poolwarden_collector.shell import clock
 from poolwarden_collector.shell.plain_text import printable
 from poolwarden_collector.shell.store import enrolment_tables, hook_queue, parcels, reminders, salvage, silences, storms
+from poolwarden_collector.shell.store.damage_calls import DamageCalls
 from poolwarden_collector.shell.store.hook_calls import HookCalls
 from poolwarden_collector.shell.store.journal_file import JournalError as JournalError
 from poolwarden_collector.shell.store.journal_file import open_file
@@ -84,7 +85,7 @@ class TooLong(JournalError):
     """A question for people would take too long; ask for less."""
 
 
-class Journal(Records, Questions, OperatorCalls, HookCalls, SilenceCalls):
+class Journal(Records, Questions, DamageCalls, OperatorCalls, HookCalls, SilenceCalls):
     """The journal in ``state_dir``; usable from any thread, one call at a time.
 
     ``sinks`` names the channels of alerts, ``routes`` tells which of them each alert reaches (without it: all);
@@ -107,13 +108,12 @@ class Journal(Records, Questions, OperatorCalls, HookCalls, SilenceCalls):
         self._prune_at = 0  # on the clock of silences
         self._quotas: dict[PoolId, Quota] = {}
         self.tally = Tally()
-        self.damage = ""  # what was found at the start, in one line with the next step
         self._name = collector_name
         self._docs = _docs_of(docs)
         self._guard = threading.Lock()
         self._lock_file = _lock(state_dir)
         try:
-            self._db = open_file(self.path, self._damaged)
+            self._db = open_file(self.path)
             self._mark = self._begin_mark()
         except (sqlite3.Error, OSError) as error:
             os.close(self._lock_file)
@@ -123,13 +123,11 @@ class Journal(Records, Questions, OperatorCalls, HookCalls, SilenceCalls):
             raise
         try:
             # safety: below every epoch that agents obey, so that no record with a hole in it is taken for the newest.
+            self.damage = self.standing_damage()
             self.epoch = 0 if self.folds_over_a_hole() else self._last_epoch()
         except JournalError:
             self.close()
             raise
-
-    def _damaged(self, line: str) -> None:
-        self.damage = f"{self.damage}; {line}" if self.damage else line
 
     def _begin_mark(self) -> RunningMark:
         """From now on what is lost of this journal is seen at the next start."""

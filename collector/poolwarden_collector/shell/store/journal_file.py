@@ -19,7 +19,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Callable
 from pathlib import Path
 
 from sqlite_utils import Database
@@ -140,14 +139,14 @@ class JournalError(Exception):
     """The journal cannot be opened, read or written; one line that says why."""
 
 
-def open_file(path: Path, tell: Callable[[str], None] = lambda _: None) -> Database:
-    """Today's journal at ``path``: made, or brought up from an older schema; ``tell`` hears of damage, in one line.
+def open_file(path: Path) -> Database:
+    """Today's journal at ``path``: made, brought up from an older schema, or rescued from damage.
 
     Raises JournalError for a file that is none or is a newer one, sqlite3.Error and OSError for one that fails.
     """
     salvage.finish(path)
     gone = running_mark.log_is_gone(path)
-    found = _sound_schema_of(path, tell)
+    found = _sound_schema_of(path)
     if found is not None and found > SCHEMA:
         older = copy_of(path, SCHEMA)
         back = f", or put {older.name} in its place, which is from before that upgrade" if older.exists() else ""
@@ -165,8 +164,8 @@ def open_file(path: Path, tell: Callable[[str], None] = lambda _: None) -> Datab
             _change(connection, _TABLES + _steps(1), "INSERT INTO meta VALUES ('epoch', '0'), ('schema', ?)")
         elif found < SCHEMA:
             _change(connection, _steps(found), "UPDATE meta SET value = ? WHERE key = 'schema'")
-        if found is not None and (why := salvage.note_missing(connection, path, gone)):
-            tell(why)
+        if found is not None:
+            salvage.note_missing(connection, path, gone)
     except BaseException:
         connection.close()
         raise
@@ -178,7 +177,7 @@ def copy_of(path: Path, schema: int) -> Path:
     return path.with_name(f"{path.name}.schema-{schema}")
 
 
-def _sound_schema_of(path: Path, tell: Callable[[str], None]) -> int | None:
+def _sound_schema_of(path: Path) -> int | None:
     """As ``_schema_of``, of a file in which no damage is left."""
     try:
         found = _schema_of(path)
@@ -193,7 +192,7 @@ def _sound_schema_of(path: Path, tell: Callable[[str], None]) -> int | None:
         schema = int(salvage.schema_of(path))
         if not 1 <= schema <= SCHEMA:
             raise ValueError(f"its schema is {schema}")
-        tell(salvage.rescue(path, _TABLES + _steps(1, schema)).line(path, why))
+        salvage.rescue(path, _TABLES + _steps(1, schema), why)
     except (sqlite3.Error, OSError, ValueError) as error:
         raise JournalError(
             f"{path}: is damaged ({why}), and what is readable cannot be taken over ({error}); keep a copy of it and "

@@ -73,9 +73,15 @@ class Records:
         """Is a record folded over entries that a damaged file has lost (salvage.py)?"""
         with self._reading() as db:
             lost = _lost_after(db.conn)
+        return lost >= 0 and (bool(self.short()) or not self.pools())
+
+    def short(self) -> frozenset[PoolId]:
+        """The pools of which entries are missing, and neither their hosts nor a person have said more since."""
+        with self._reading() as db:
+            lost = _lost_after(db.conn)
             known = {row["pool"] for row in db.query("SELECT DISTINCT pool FROM snapshots")} if lost >= 0 else set()
         pools = known.union(self.pools()) if lost >= 0 else known
-        return lost >= 0 and (not pools or any(self._has_a_hole(pool, lost) for pool in pools))
+        return frozenset(pool for pool in pools if self._has_a_hole(pool, lost))
 
     def _has_a_hole(self, pool: PoolId, lost: int) -> bool:
         with self._reading() as db:
@@ -136,9 +142,10 @@ def _over_a_hole(db: sqlite3.Connection, pool: PoolId, lost: int) -> bool:
 
 
 def _told_behind(db: sqlite3.Connection, pool: PoolId, lost: int) -> bool:
-    """Have the pool's hosts said, since entries were lost, that this journal is not the newest?"""
-    query = "SELECT 1 FROM entries WHERE pool = ? AND kind = ? AND seq > ?"
-    return db.execute(query, [pool, Kind.RESTORED.value, lost]).fetchone() is not None
+    """Have the pool's hosts said, since entries were lost, that this journal is not the newest, or a person enough?"""
+    query = "SELECT 1 FROM entries WHERE pool = ? AND kind IN (?, ?) AND seq > ?"
+    which = [pool, Kind.RESTORED.value, Kind.JOURNAL_SHORT_OVER.value, lost]
+    return db.execute(query, which).fetchone() is not None
 
 
 def _lost_after(db: sqlite3.Connection) -> int:

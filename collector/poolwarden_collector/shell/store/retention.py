@@ -136,6 +136,8 @@ _RECORD = (
     Kind.TRANSITION,
     Kind.IDENTITY,
     Kind.RESTORED,
+    Kind.JOURNAL_SHORT,
+    Kind.JOURNAL_SHORT_OVER,
     Kind.OPINION_SETTLED,
     Kind.APPROVED,
     Kind.DENIED,

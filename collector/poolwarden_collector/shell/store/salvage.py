@@ -16,6 +16,8 @@ Rules
   from its hosts that this journal is not the newest, as with a lost one (core/evidence/journal_gap.py); one of which no
   entry is left does, too. That is over once each record is built on a snapshot from behind the gap, or the pool's hosts
   have said so (``journal-restored``); before that none is folded over the gap.
+* What was found stands in the journal in one line until a person has taken note of it: an alert, ``status`` and
+  ``doctor`` say it.
 * Nothing but SQLite's own word for damage begins this: an input or output error may pass.
 """
 
@@ -23,6 +25,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import os
 import shutil
 import sqlite3
@@ -38,7 +41,9 @@ from poolwarden_collector.shell.store.read_only import read_only
 CHECKED_WHOLE = 64 << 20  # bytes
 SUSPECT, READABLE = ".suspect", ".readable"  # behind the journal's name
 LOST = "lost-after"  # in meta: behind this entry some are missing
+TOLD = "damage"  # in meta: what was found, in one line, until somebody has taken note of it
 _SMALL = frozenset({"meta", "epochs", "silences", "tokens", "host_keys", "certificates", "denied", "seconded"})
+_TOLD_KEPT = 4  # lines
 _ONE_BY_ONE = 20_000  # numbers that are tried within a hole
 _HIGHEST = 1 << 40
 _JUDGED_ANEW = "every pool is judged as with a restored journal, after its hosts were heard for some minutes"
@@ -120,15 +125,17 @@ def finish(path: Path) -> None:
     running_mark.sync_folder(path)
 
 
-def rescue(path: Path, tables: str) -> Rescued:
+def rescue(path: Path, tables: str, why: str) -> None:
     """Copy what can be read of the damaged file into a new one with these tables, and put that in its place.
 
-    Raises sqlite3.Error or OSError; then the journal is as it was.
+    ``why``: what is damaged; what was done stands in the new one, in a line (``standing``). Raises sqlite3.Error or
+    OSError; then the journal is as it was.
     """
     half = path.with_name(f"{path.name}{READABLE}.new")
     half.unlink(missing_ok=True)
     half.touch(mode=0o600)
     half.chmod(path.stat().st_mode & 0o777)
+    damaged = _free_name(path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"))
     with contextlib.closing(sqlite3.connect(half, isolation_level=None)) as new:
         new.executescript(tables)
         # Read-only, for whoever may write folds the log into the damaged file as it closes that.
@@ -137,19 +144,18 @@ def rescue(path: Path, tables: str) -> Rescued:
             old.execute("PRAGMA writable_schema = ON")
             old.text_factory = lambda raw: raw.decode("utf-8", "replace")
             rows, short, lost_after = _copied(old, new, path)
+        note_line(new, Rescued(rows, short, lost_after, damaged).line(path, why))
         (verdict,) = new.execute("PRAGMA integrity_check(1)").fetchone()
         if verdict != "ok":
             raise sqlite3.DatabaseError(f"what was read is not sound: {verdict}")
     with half.open("rb") as file:
         os.fsync(file.fileno())
-    damaged = _free_name(path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"))
     for tail in ("", "-wal"):
         if path.with_name(path.name + tail).exists():
             _beside(path.with_name(path.name + tail), damaged.with_name(damaged.name + tail))
     running_mark.sync_folder(path)
     half.replace(path.with_name(path.name + READABLE))
     finish(path)
-    return Rescued(rows, short, lost_after, damaged)
 
 
 def _copied(
@@ -184,21 +190,34 @@ def _copied(
     return rows, tuple(short), lost_after
 
 
-def note_missing(db: sqlite3.Connection, path: Path, log_was_gone: bool) -> str:
-    """Write into the sound journal at ``path`` that entries behind its last one are lost, and say so in one line.
+def note_missing(db: sqlite3.Connection, path: Path, log_was_gone: bool) -> None:
+    """Write into the sound journal at ``path`` that entries behind its last one are lost, where its mark says so.
 
-    Empty: none are, as far as its mark says. Raises sqlite3.Error.
+    Raises sqlite3.Error.
     """
     last = _last(db)
     why = running_mark.missing(path, last, log_was_gone)
     if not why:
-        return ""
-    with db:
-        _note_loss(db, last)
-    return (
+        return
+    line = (
         f"{path}: what was written last is missing ({why}); {_JUDGED_ANEW}; a pause or a refusal that was among it is "
         "not known any more: look at the disk, and at who removes files in its folder"
     )
+    with db:
+        _note_loss(db, last)
+        note_line(db, line)
+
+
+def note_line(db: sqlite3.Connection, line: str) -> None:
+    """Let this line stand beside those that nobody has taken note of. In a transaction of the caller's."""
+    told = json.dumps([*standing(db), line][-_TOLD_KEPT:])
+    db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (TOLD, told))
+
+
+def standing(db: sqlite3.Connection) -> list[str]:
+    """What was told of damage and nobody has taken note of, the newest last."""
+    row = db.execute("SELECT value FROM meta WHERE key = ?", (TOLD,)).fetchone()
+    return [str(line) for line in json.loads(row[0])] if row is not None else []
 
 
 def _last(db: sqlite3.Connection) -> int:
