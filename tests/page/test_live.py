@@ -1,0 +1,170 @@
+"""A page is made once for all who see the same, told when it says something else, and never for more than its share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from tests.shell.many import uuid_of
+
+from poolwarden_collector.shell.operators.access import EVERYTHING, Caller
+from poolwarden_collector.shell.operators.turns import SLICE_S, Turns
+from poolwarden_collector.shell.page import live, server, streams
+from poolwarden_collector.shell.page.asked import Asked
+from poolwarden_collector.shell.page.asking import Viewer
+from poolwarden_collector.shell.page.views import Made
+
+from .rig import Site, paged, two_pools
+
+pytestmark = pytest.mark.asyncio
+ME = Viewer(Caller("anna", "anna", "a test"), lambda: EVERYTHING, "anna")
+POOLS = Asked("pools")
+
+
+@pytest_asyncio.fixture
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
+    async with paged(tmp_path, two_pools()) as made:
+        made.user("anna")
+        await made.sign_in("anna")
+        yield made
+
+
+class Counted:
+    """Views that count how often they are asked; ``says`` is what they show."""
+
+    def __init__(self) -> None:
+        self.made, self.says = 0, "one"
+
+    async def make(self, viewer: Viewer, asked: Asked) -> Made:
+        self.made += 1
+        await asyncio.sleep(0)
+        return Made("trouble.html", "t", {"text": self.says})
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def kept(site: Site, views: Counted, clock: Clock) -> live.Live:
+    return live.Live(views, site.page._rendering, site.parts.operators.turns, clock)  # type: ignore[arg-type]
+
+
+async def test_a_page_is_made_once_a_second_for_all_who_see_the_same(site: Site) -> None:
+    views, clock = Counted(), Clock()
+    one = kept(site, views, clock)
+    sheets = await asyncio.gather(*(one.sheet(ME, POOLS) for _ in range(50)))
+    assert views.made == 1 and len({sheet.number for sheet in sheets}) == 1
+    clock.now += 1.1
+    await one.sheet(ME, POOLS)
+    assert views.made == 2
+    scoped = replace(
+        ME, rights=lambda: replace(EVERYTHING, grants=((EVERYTHING.grants[0][0], frozenset({uuid_of(1)})),))
+    )
+    await one.sheet(scoped, POOLS)
+    assert views.made == 3  # it is another one for who sees other pools
+    await one.stop()
+
+
+async def test_what_is_dear_to_make_is_made_more_seldom(site: Site) -> None:
+    clock = Clock()
+
+    class Dear(Counted):
+        async def make(self, viewer: Viewer, asked: Asked) -> Made:
+            clock.now += 0.2
+            return await super().make(viewer, asked)
+
+    views = Dear()
+    one = kept(site, views, clock)
+    await one.sheet(ME, POOLS)
+    clock.now += 3.9  # of twenty times 0.2 s
+    await one.sheet(ME, POOLS)
+    assert views.made == 1
+    clock.now += 0.2
+    await one.sheet(ME, POOLS)
+    assert views.made == 2
+
+
+async def test_who_watches_is_told_of_another_number_and_ages_are_no_change(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "FRESH_S", 0.02)
+    monkeypatch.setattr(live, "SHARE", 0)
+    sheet = await site.page._live.sheet(ME, POOLS)
+    site.parts.service.roster.now = lambda: 73_000 + 400  # type: ignore[method-assign]
+    async with site.page._live.watched(ME, POOLS) as other_than:
+        waiting = asyncio.ensure_future(other_than(sheet.number))
+        pool = site.parts.service.roster.pools[uuid_of(1)]
+        # But for the ages everything is as it was.
+        later = await site.page._live._make(ME, POOLS)
+        assert later.number == sheet.number and later.html != sheet.html
+        assert not waiting.done()
+        site.parts.service.roster.pools[uuid_of(1)] = replace(pool, record=replace(pool.record, paused="works"))
+        async with asyncio.timeout(20):
+            assert await waiting != sheet.number
+
+
+async def test_streams_are_counted(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "MOST_OF_ONE", 2)
+    address = f"{site.base}/events?page=pools"
+    async with site.web.get(address) as one, site.web.get(address) as two:
+        assert one.status == two.status == 200
+        async with site.web.get(address) as three:
+            assert three.status == 503
+        monkeypatch.setattr(streams, "MOST", 2)
+        monkeypatch.setattr(streams, "MOST_OF_ONE", 9)
+        async with site.web.get(address) as three:
+            assert three.status == 503
+    async with asyncio.timeout(20):
+        while len(site.page.streams):
+            await asyncio.sleep(0.01)
+
+
+async def test_sheets_that_nobody_watches_make_room(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "MOST", 4)
+    views, clock = Counted(), Clock()
+    one = kept(site, views, clock)
+    for number in range(20):
+        await one.sheet(ME, replace(POOLS, skip=number))
+    assert len(one._kept) <= 4
+
+
+async def test_a_fault_is_shown_as_one_and_told_in_the_log_alone(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(*_: object) -> None:
+        raise RuntimeError("of a secret kind")
+
+    monkeypatch.setattr(site.page._views, "make", broken)
+    text = await site.get("/", 500)
+    assert "a fault of the collector" in text and "secret" not in text and "of a secret kind" in caplog.text
+
+
+async def test_every_part_of_a_long_page_gives_the_engine_its_turn(site: Site) -> None:
+    """By the slices' own clock, on which each part takes a whole one."""
+    passed, rests = 0.0, 0
+
+    def clock() -> float:
+        nonlocal passed
+        passed += SLICE_S
+        return passed
+
+    class Seen(Turns):
+        async def rest(self) -> None:
+            nonlocal rests
+            rests += 1
+            await super().rest()
+
+    rendering = site.page._rendering
+    reply = (await site.page._views.make(ME, POOLS)).values
+    reply["together"].lines.extend([reply["together"].lines[0]] * 200)
+    text = await rendering.text("pools.html", {**reply, "asked": POOLS, "made_at": ""}, Seen(lambda: 0, clock))
+    assert text.count("MASTER LOST") >= 200 and rests > 400
+    assert server.CONNECTIONS.most > streams.MOST

@@ -1,0 +1,214 @@
+"""What the pages say: what the command line says, of every pool, whatever it is called."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import json
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from tests.core.pool import POOL
+from tests.shell.many import host_of, uuid_of
+
+from poolwarden.v1 import operator_pb2 as pb
+from poolwarden_collector.cli.layout import Line
+from poolwarden_collector.cli.pages.plan import plan_page
+from poolwarden_collector.cli.pages.pools import todo_lines
+from poolwarden_collector.shell.operators.access import EVERYTHING, Caller
+from poolwarden_collector.shell.page import asked, export
+from poolwarden_collector.shell.page.asking import LOOKS, Asking, Refused, Viewer
+
+from .rig import Site, paged, two_pools
+from .stories import HOSTILE, failover_of, healed, renamed, write
+
+pytestmark = pytest.mark.asyncio
+ME = Viewer(Caller("anna", "anna", "a test"), lambda: EVERYTHING, "anna")
+
+
+@pytest_asyncio.fixture
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
+    async with paged(tmp_path, (*two_pools(), healed().pool)) as made:
+        made.user("anna")
+        await made.sign_in("anna")
+        write(made.parts, healed())
+        yield made
+
+
+def words(text: str) -> str:
+    """What a person reads of a page."""
+    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", text)).split())
+
+
+async def test_all_pools_stand_the_worst_first_with_what_the_list_promises(site: Site) -> None:
+    text = await site.get("/")
+    shown = re.findall(r'id="p-([0-9a-f-]+)"', text)
+    assert shown == [uuid_of(0), POOL, uuid_of(1)]
+    said = words(text)
+    assert "1 waiting for a person" in said and "MASTER LOST: WAITING FOR YOU" in said and "none; last host-1" in said
+    assert "no: master host-1 has no fence device" in said and "failover under way" in said
+    assert "host-3 is silent" in said and "2 of 3" in said
+    row = words(text.partition(f'id="p-{POOL}"')[2].partition("</tr>")[0])
+    assert "since 20" in row  # when the master took the role, by the journal
+
+
+async def test_the_list_is_narrowed_by_name_and_state_and_counts_go_on(site: Site) -> None:
+    text = words(await site.get("/?level=critical"))
+    assert "pool-0000" in text and "pool-0001" not in text and "3 pools" in text and "1 to 1 of 1" in text
+    assert "pool-0001" in await site.get("/?name=POOL-0001") and "pool-0000" not in await site.get("/?name=0001")
+    assert "No pool has such a name" in await site.get("/?name=nothing-like-it")
+    for wrong in (
+        "/?level=x",
+        "/?skip=-1",
+        "/?skip=1e9",
+        "/history?since=yesterday",
+        "/history?kind=decided",
+        "/pools/x",
+    ):
+        assert re.search(r"status\": 4|cannot be shown", await site.get(wrong, 404)), wrong
+
+
+async def test_many_pools_have_pages(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    from poolwarden_collector.shell.page import views
+
+    monkeypatch.setattr(views, "ROWS", 2)
+    first, second = await site.get("/"), await site.get("/?skip=2")
+    assert re.findall(r'id="p-([0-9a-f-]+)"', first) == [uuid_of(0), POOL] and 'href="?skip=2"' in first
+    assert re.findall(r'id="p-([0-9a-f-]+)"', second) == [uuid_of(1)] and 'rel="next"' not in second
+
+
+async def test_a_pool_says_what_the_command_line_says(site: Site) -> None:
+    text = words(await site.get(f"/pools/{uuid_of(0)}"))
+    asking = Asking(site.parts.operators)
+    pool = (await asking.ask(ME, "Status", pb.StatusRequest(pool=uuid_of(0)))).pools[0]
+    plan = plan_page(await asking.ask(ME, "Plan", pb.PlanRequest(pool=uuid_of(0))))
+    lines = [*todo_lines(pool.situation), *plan[:-2]]
+    for sentence in (
+        pool.situation.headline,
+        *pool.situation.lines,
+        *(step.text for step in pool.failover.steps),
+        *pool.not_ready,
+        *(line.text for line in lines if isinstance(line, Line)),
+    ):
+        assert " ".join(sentence.split()) in text, sentence
+    assert "poolwarden confirm-fenced host-1" in text and "Who sees whom" in text
+
+
+async def test_a_matrix_says_who_sees_whom(site: Site) -> None:
+    text = await site.get(f"/pools/{uuid_of(1)}")
+    rows = re.search(r'class="matrix">.*?</table>', text, re.DOTALL)
+    assert rows is not None
+    cells = [words(row) for row in re.findall(r"<tr>(.*?)</tr>", rows[0], re.DOTALL)]
+    assert cells[0] == "from / to host-1 host-2 host-3"
+    assert cells[2] == "host-2 answered counts itself no answer"
+
+
+async def test_a_failover_is_told_as_a_timeline_that_can_be_moved_through(site: Site) -> None:
+    pool, number = healed(), failover_of(healed())
+    text = await site.get(f"/pools/{POOL}")
+    assert f"/pools/{POOL}/failovers/{number}" in text and "closed" in words(text)
+    path = f"/pools/{POOL}/failovers/{number}"
+    whole = await site.get(path)
+    told = [entry for entry in pool.journal if entry.failover]
+    seqs = [int(each) for each in re.findall(r'<tr data-seq="(\d+)"', whole)]
+    assert len(seqs) == len(told) and seqs == sorted(seqs) and 'class="later"' not in whole
+    assert all(" ".join(entry.text.split()) in words(whole) for entry in told)
+    then = await site.get(f"{path}?at={seqs[3]}")
+    later = [int(each) for each in re.findall(r'<tr data-seq="(\d+)" data-ms="\d+" class="later"', then)]
+    assert later == seqs[4:]
+    assert f"?at={seqs[2]}#time" in then and f"?at={seqs[4]}#time" in then
+    assert await site.get(f"/pools/{POOL}/failovers/x-9", 404)
+
+
+async def test_an_open_failover_shows_what_is_waited_for_and_the_command(tmp_path: Path) -> None:
+    lost = two_pools()[0]
+    async with paged(tmp_path, (lost,)) as site:
+        site.user("anna")
+        await site.sign_in("anna")
+        failover = lost.record.failover
+        assert failover is not None
+        entries = [entry for entry in healed().journal if entry.failover][:3]
+        from dataclasses import replace
+
+        site.parts.journal.commit(uuid_of(0), [replace(entry, failover=failover.id) for entry in entries])
+        text = words(await site.get(f"/pools/{uuid_of(0)}/failovers/{failover.id}"))
+        assert "NOW" in text and "waits for proof that host-1 is off" in text and "about 3.0 s" in text
+        assert "poolwarden confirm-fenced host-1" in text
+
+
+async def test_an_export_holds_each_entry(site: Site) -> None:
+    path = f"/pools/{POOL}/failovers/{failover_of(healed())}"
+    told = [entry for entry in healed().journal if entry.failover]
+    rows = json.loads(await site.get(f"{path}/export.json"))
+    assert [row["text"] for row in rows] == [entry.text for entry in told]
+    table = list(csv.DictReader(io.StringIO(await site.get(f"{path}/export.csv"))))
+    assert [row["kind"] for row in table] == [entry.kind.value for entry in told]
+    await site.get(f"{path}/export.xml", 404)
+    assert len(json.loads(await site.get(f"/history/export.json?pool={POOL}"))) == len(healed().journal)
+
+
+async def test_no_cell_of_a_table_is_a_formula() -> None:
+    texts = ("=1+1", "+1", "-1", "@x", "plain")
+    _, body = export.as_csv(pb.HistoryEntry(text=text, kind="x") for text in texts)
+    rows = list(csv.DictReader(io.StringIO(body.decode())))
+    assert [row["text"] for row in rows] == ["'=1+1", "'+1", "'-1", "'@x", "plain"]
+
+
+async def test_history_is_filtered_and_paged(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = await site.get(f"/history?pool={POOL}&kind=closed")
+    assert re.findall(r'class="kind">([^<]*)<', text) == ["closed"]
+    assert "no such entries" in await site.get("/history?since=2001-01-01&until=2001-01-02")
+    assert "closed" in await site.get("/history?since=2001-01-01 12:00")
+    from poolwarden_collector.shell.page import views
+
+    monkeypatch.setattr(views, "ROWS", 5)
+    first = await site.get("/history?everything=1")
+    older = re.search(r'href="(/history\?[^"]*before=\d+[^"]*)"', first)
+    assert older is not None
+    times = re.findall(r"<tr><td[^>]*><time", await site.get(html.unescape(older[1])))
+    assert len(times) == 5
+
+
+async def test_alerts_show_their_lines_and_who_was_told(site: Site) -> None:
+    text = words(await site.get("/alerts?everything=1"))
+    assert "Died:" in text and "You:" in text and "open" in text
+
+
+async def test_hostile_names_are_text_on_every_page(tmp_path: Path) -> None:
+    first, second = (renamed(pool) for pool in two_pools())
+    healthy = renamed(healed().pool)
+    async with paged(tmp_path, (first, second, healthy)) as site:
+        site.user("anna")
+        await site.sign_in("anna")
+        write(site.parts, healed(), name=HOSTILE)
+        number = failover_of(healed())
+        for path in (
+            "/", f"/?name={HOSTILE[:9]}", f"/pools/{uuid_of(0)}", f"/pools/{uuid_of(1)}", f"/pools/{POOL}",
+            f"/pools/{POOL}/failovers/{number}", "/history?everything=1", "/alerts?everything=1",
+            f"/pools/{host_of(0, 1)}", "/sign-in?to=/%3Cscript%3E",
+        ):  # fmt: skip
+            async with site.web.get(f"{site.base}{path}") as reply:
+                text = await reply.text()
+            assert "<script>alert" not in text and "onload='y'" not in text, path
+            assert "\u202e" not in text and "\u0007" not in text and str(7 * 191) not in text, path
+            if reply.status == 200 and "sign-in" not in path:
+                assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text and "w" * 100 in text, path
+
+
+async def test_nothing_but_what_looks_is_asked(site: Site) -> None:
+    for method in ("Command", "Reload", "TestAlerts", "Doctor", "Audit", "Decision", "TryFence"):
+        with pytest.raises(Refused):
+            await Asking(site.parts.operators).ask(ME, method, None)
+    from poolwarden_collector.shell.operators import access
+
+    assert not any(access.RULES[f"{access.OPERATOR}/{method}"].changes for method in LOOKS)
+
+
+async def test_a_page_is_named_by_what_its_links_have() -> None:
+    every = asked.Asked("history", pool=POOL, kind="closed", since="2026-01-01", before=7, everything=True)
+    assert asked.asked("history", {}, every.options()) == every
+    assert every.options(before=0).get("before") is None
