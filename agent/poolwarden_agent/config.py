@@ -27,11 +27,13 @@ Config = NamedTuple(
         ("certificate", str),
         ("key", str),
         ("fence_agents", Tuple[str, ...]),
+        ("evidence", str),
     ],
 )
+HAND_OVER, KEEP, OFF = "hand-over", "keep", "off"  # what is done with evidence capsules
 KNOWN = {
     "collector", "collector_name", "management_address", "xapi_http", "xapi_tls_port", "bmc_address", "user", "ca",
-    "certificate", "key", "fence_agents",
+    "certificate", "key", "fence_agents", "evidence",
 }  # fmt: skip
 TLS = "etc/poolwarden/tls"
 MOST_COLLECTORS = 16
@@ -86,6 +88,7 @@ def load(path: str, root: str) -> Config:
         given.get("certificate", os.path.join(tls, "cert.pem")),
         given.get("key", os.path.join(tls, "key.pem")),
         _fence_agents(path, given.get("fence_agents", "")),
+        _evidence(path, given.get("evidence", HAND_OVER)),
     )
 
 
@@ -99,6 +102,12 @@ def _collectors(path: str, value: str) -> Tuple[Tuple[str, int], ...]:
     if len(set(found)) != len(found):
         raise ConfigError("%s: collector has an address twice; expected each once" % path)
     return found
+
+
+def _evidence(path: str, value: str) -> str:
+    if value not in (HAND_OVER, KEEP, OFF):
+        raise ConfigError("%s: evidence is %r; expected %s, %s or %s" % (path, value, HAND_OVER, KEEP, OFF))
+    return value
 
 
 def _fence_agents(path: str, value: str) -> Tuple[str, ...]:

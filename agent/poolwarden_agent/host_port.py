@@ -276,6 +276,14 @@ class HostPort(object):
         """
         return None
 
+    def capsules(self) -> Any:
+        """Where evidence capsules are kept, a dom0/evidence/folder.CapsuleFolder; None: none are kept here."""
+        return None
+
+    def hands_over(self) -> bool:
+        """May capsules leave this host for its collector?"""
+        return False
+
     def storage(self) -> Optional[Storage]:
         """What of this host's storage hangs; never waits for it. None: it is not looked at here."""
         return None

@@ -65,7 +65,7 @@ NEWER_FILES = {
 # What somebody needs who sits in dom0 with no other screen; their links to other pages name the archive instead.
 DOCUMENTS = ("deciding", "limits", "local-policy", "operating", "runbook", "verify-on-real-hosts", "xencenter-and-xo")
 LINK = re.compile(r"\[([^\]]+)\]\(([a-z-]+)\.md(?:#[a-z-]*)?\)")
-EMPTY = ("etc/poolwarden/tls", "var/lib/poolwarden")
+EMPTY = ("etc/poolwarden/tls", "var/lib/poolwarden", "var/lib/poolwarden/evidence")
 
 
 def fail(text: str) -> NoReturn:

@@ -10,7 +10,7 @@ import time
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from poolwarden.xapi_causes import Trouble
-from poolwarden_agent.config import Config
+from poolwarden_agent.config import HAND_OVER, OFF, Config
 from poolwarden_agent.core.addresses import is_address
 from poolwarden_agent.core.boot_gate import Told
 from poolwarden_agent.core.collector_turns import joined
@@ -24,6 +24,7 @@ from poolwarden_agent.core.orders import Order
 from poolwarden_agent.core.piece import Piece
 from poolwarden_agent.core.probe_rules import ANSWERED, NO_ANSWER, REFUSED, ProbeResult
 from poolwarden_agent.core.storage import Storage
+from poolwarden_agent.dom0.evidence.folder import CapsuleFolder
 from poolwarden_agent.dom0.fencing.agent_run import FenceAgents
 from poolwarden_agent.dom0.fencing.bmc import Bmc
 from poolwarden_agent.dom0.system import (
@@ -108,6 +109,7 @@ class Dom0(HostPort):
         self._inventory_at = files.modified(root, files.INVENTORY)
         self._boot_facts = (0.0, None)  # type: Tuple[float, Optional[BootFacts]]
         self._identity = self._read_identity()
+        self._capsules = CapsuleFolder(root, self._identity.boot_id) if config.evidence != OFF else None
 
     def mono_ms(self) -> int:
         return int(self._clock() * 1000)
@@ -158,6 +160,12 @@ class Dom0(HostPort):
         able = [kind for kind in KNOWN if (fences or kind != FENCE_PROXY) and kind not in policy.deny]
         promised = tuple(kind for kind in able if gated or kind not in HELD_BY_GATE)
         return promised + ((IN_PLACE, OWN_FILE) if gated else ()) + (SIGNED_ORDERS, ELSEWHERE)
+
+    def capsules(self) -> Optional[CapsuleFolder]:
+        return self._capsules
+
+    def hands_over(self) -> bool:
+        return self._config.evidence == HAND_OVER
 
     def fence_agents(self) -> Tuple[str, ...]:
         return self._fence_agents.there()

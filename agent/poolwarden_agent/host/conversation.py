@@ -25,6 +25,8 @@ from poolwarden_agent.messages import reports
 from poolwarden_agent.messages.orders import from_message
 
 MOST_ID = 64
+OF_CAPSULES = ("capsule_request", "capsule_taken", "keep_evidence")
+MOST_OF_CAPSULES = 20  # that are not taken yet
 MARKS_EVERY = 15  # messages: how often it is told how far each section has come, where nothing is new
 
 Settings = NamedTuple(
@@ -71,6 +73,7 @@ class Conversation(object):
         self._renewal: Optional[pb.Renewal] = None  # as it came, not taken in yet
         self._elsewhere = Elsewhere(port.collectors())
         self._welcomed = False  # not told yet
+        self._of_capsules: List[pb.CollectorMessage] = []  # as it came, not taken in yet
         self.pool_said = ""  # the pool in this stream's Hello
         self._trust_said = ("", "")  # and the order key's name, and what of its own files cannot be used
         self._python = python_version
@@ -140,6 +143,10 @@ class Conversation(object):
         """The request for this host's next certificate as the stream's next message."""
         return self._message(renewal_request=request)
 
+    def of_capsules(self, **body: Any) -> pb.AgentMessage:
+        """An offer of evidence capsules, or a piece of one, as the stream's next message."""
+        return self._message(**body)
+
     def goodbye(self, reason: Any) -> pb.AgentMessage:
         return self._message(goodbye=pb.Goodbye(reason=reason))
 
@@ -200,6 +207,8 @@ class Conversation(object):
             self._boot.heard(self._followable(message.gate_answer, heard.signed), heard.signed)
         elif kind == "renewal":
             self._renewal = message.renewal
+        elif kind in OF_CAPSULES and len(self._of_capsules) < MOST_OF_CAPSULES:
+            self._of_capsules.append(message)
         elif kind == "full_report_request":
             asked = list(message.full_report_request.sections)
             return [self.report(full=not asked, asked=asked)], None
@@ -270,6 +279,11 @@ class Conversation(object):
     def take_elsewhere(self) -> Optional[str]:
         """Where this host's collector sends it: HOST:PORT, empty for any other one; None: it stays. Told once."""
         return self._elsewhere.take()
+
+    def take_of_capsules(self) -> List[pb.CollectorMessage]:
+        """What was said about evidence capsules; told once."""
+        said, self._of_capsules = self._of_capsules, []
+        return said
 
     def take_renewal(self) -> Optional[pb.Renewal]:
         """The answer to a request for this host's next certificate; told once."""

@@ -14,6 +14,8 @@ Driving protocol (a runner with threads in production, one loop in virtual time 
 * ``executor.tidy`` each report interval.
 * ``assumptions.turn`` each report interval, in a thread of its own in production; a driver that never calls it reports
   none.
+* ``evidence`` makes and hands over capsules in threads of their own (process/evidence.py); a driver that never calls
+  it keeps none.
 * ``conversation.late()`` after each report; ``conversation.nobody_listens()`` each report interval instead while no
   stream is up.
 * ``conversation.receive(message)`` takes a CollectorMessage: the answer messages come back at once; an order comes
@@ -31,6 +33,7 @@ from poolwarden_agent.host.assumptions import Assumptions
 from poolwarden_agent.host.boot_gate import BootGate
 from poolwarden_agent.host.conversation import Conversation
 from poolwarden_agent.host.durable_state import Keeper
+from poolwarden_agent.host.evidence import Evidence
 from poolwarden_agent.host.executor import Executor
 from poolwarden_agent.host.observer import Observer
 from poolwarden_agent.host.report import Sections
@@ -49,6 +52,7 @@ class HostSide(object):
         self.assumptions = Assumptions(port, keeper, self.observer, self.boot)
         self.observer.trouble.waits = lambda: self.boot.there and not self.boot.allows()
         sections = Sections(port, keeper, self.observer, self.boot, self.assumptions)
+        self.evidence = Evidence(port, self.observer, sections)
         self.conversation = Conversation(
             port, self.observer, self.executor, self.boot, sections, self._targets_given, python_version, background
         )

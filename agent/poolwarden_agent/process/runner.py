@@ -25,6 +25,7 @@ from poolwarden_agent.dom0.identity.tls_files import TlsFiles
 from poolwarden_agent.dom0.system.slots import SlotError
 from poolwarden_agent.host.host_side import HostSide
 from poolwarden_agent.process import log
+from poolwarden_agent.process.evidence import EvidenceWork
 from poolwarden_agent.process.gate_watch import GateWatch
 from poolwarden_agent.process.link_file import Links
 from poolwarden_agent.process.link_process import LinkLost, LinkProcess
@@ -105,6 +106,7 @@ class Runner(object):
             self._looks_ended,
         )
         self._slow = Workers(self._one_order)
+        self._evidence = EvidenceWork(side.evidence, lambda: side.executor.state.hold is not None, self._wake)
         self._renewals = Renewals(tls, self._wake, link.renewed) if tls is not None else None
 
     def run(self) -> None:
@@ -119,6 +121,7 @@ class Runner(object):
             log.say("%s" % error, "storage")
         if self._executor.storage:
             log.say("%s: reports go on, every order is refused" % self._executor.storage, "storage")
+        self._evidence.start()
         self._rounds.start()
         for target in [self._obey] + ([self._renewals.run] if self._renewals is not None else []):
             thread = threading.Thread(target=target)
@@ -264,6 +267,9 @@ class Runner(object):
         self._send(report)
         for message in self._conversation.late():
             self._send(message)
+        offer = self._evidence.offer()
+        if offer is not None:
+            self._send(self._conversation.of_capsules(capsule_offer=offer))
 
     def _keep(self, now: int) -> None:
         self._next_report = self._after(now)
@@ -278,6 +284,8 @@ class Runner(object):
             self._unanswered -= 1
             if result is not None:
                 self._send(self._conversation.wrap(result))
+        for body in self._evidence.bodies():
+            self._send(self._conversation.of_capsules(**body))
 
     def _take(self, verb: bytes, payload: bytes) -> None:
         """One frame of the link side: whatever is in it, the next one is heard as well."""
@@ -312,6 +320,7 @@ class Runner(object):
         self._links.up(address)
         log.say(self._links.said(address, "connected to the collector"), "link %s" % address)
         self._next_report = self._side.port.mono_ms() + self._conversation.settings.report_interval_ms
+        self._side.evidence.stream_up()
         for message in self._conversation.link_up():
             self._send(message)
 
@@ -326,6 +335,7 @@ class Runner(object):
         renewal = self._conversation.take_renewal()
         if renewal is not None and self._renewals is not None:
             self._renewals.heard(renewal)
+        self._evidence.heard(self._conversation.take_of_capsules())
         remark = self._conversation.take_remark()
         if remark:
             log.say(remark, "refused")
@@ -336,6 +346,7 @@ class Runner(object):
             self._send(answer)
         if order is not None:
             self._unanswered += 1
+            self._evidence.ordered(order.kind)
             lane = self._executor.lane(order)
             if not lane and self._orders.qsize() < MOST_ORDERS:
                 self._orders.put(order)
@@ -361,6 +372,7 @@ class Runner(object):
 
     def _look_and_tidy(self) -> None:
         self._side.observer.look_at_host()
+        self._evidence.look()
         said = self._executor.tidy()
         if said:
             log.say(said, "tidy")

@@ -202,7 +202,7 @@ class SimulatedHost:
         if self.xapi.starts:
             self._write("proc/sys/kernel/random/boot_id", f"{uuid.uuid4()}\n".encode(), 0o444)
             for path in (self.root / "var/run/poolwarden").glob("*"):
-                path.unlink()
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
         for name in ("xapi.pid", "xapi_startup.cookie", "xapi_init_complete.cookie", "supervisor.sock"):
             (self.root / "var/run" / name).unlink(missing_ok=True)
         for entry in (self.root / "proc").iterdir():

@@ -1,0 +1,1 @@
+"""What of a host is kept in an evidence capsule, and where."""
