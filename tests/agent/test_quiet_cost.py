@@ -42,7 +42,8 @@ def asked(monkeypatch):
 @pytest.fixture
 def side(tree, monkeypatch):
     monkeypatch.setattr(xenstore, "running", lambda path: ["vm-1"])
-    config = Config(("127.0.0.1", 1), "c", "", ("127.0.0.1", 1), 1, "", "", "ca.pem", "cert.pem", "key.pem", (), "off")
+    here = ("127.0.0.1", 1)
+    config = Config((here,), "c", "", here, 1, "", "", "ca.pem", "cert.pem", "key.pem", (), "off")
     made = HostSide(Dom0(str(tree.root), config), "3.6.8", background=True)
     made.observer.look_at_host()
     made.observer.look_at_host()
