@@ -9,10 +9,12 @@ from poolwarden_lab.xapi import datamodel, paths
 from poolwarden_lab.xapi.actions import Answer, Fault, Lost, PeerResult
 from poolwarden_lab.xapi.database import RESTORE_DB, RIVALS, STATE_DB, choose
 from poolwarden_lab.xapi.trees import MemoryDisk
-from poolwarden_lab.xapi.virtual import VirtualPool
+from poolwarden_lab.xapi.virtual import STOP_PATIENCE_MS, VirtualPool
 
 HA, GEN = RIVALS
 FLUSH_MS = 300_000
+LOOK_MS = 2_000
+MASTER_START_MS = 12_000
 
 
 def generation(pool: VirtualPool, host: str) -> int:
@@ -24,6 +26,10 @@ def generation(pool: VirtualPool, host: str) -> int:
 def on_disk(pool: VirtualPool, host: str, path: str = STATE_DB) -> int:
     disk = pool.hosts[host].disk
     return parse_generation(disk.read(path + ".generation")) if disk.exists(path + ".generation") else 0
+
+
+def facts(pool: VirtualPool, event: str, host: str, since_ms: int = 0) -> list[dict[str, str]]:
+    return [entry.event.facts for entry in pool.events(event, host, since_ms)]
 
 
 def local(pool: VirtualPool, host: str) -> dict[str, str]:
@@ -171,3 +177,242 @@ def test_no_column_is_of_a_field_that_the_datamodel_lacks() -> None:
         columns = {"_ref", *(datamodel.column_of(name, field) for field in fields)}
         for row in model.database.table(name).values():
             assert set(row) <= columns, name
+
+
+# ------------------------------------------------------------------------------------ flushes
+
+
+def test_after_a_quiet_time_a_write_is_flushed_within_two_seconds() -> None:
+    """db_cache_impl.ml spawn_db_flush_threads: it counts the time since the last flush, not since the write."""
+    pool = running_pool()
+    pool.run_until(UP_MS + 2 * FLUSH_MS)
+    assert on_disk(pool, "h1") == generation(pool, "h1")
+    pool.run_until(pool.now + FLUSH_MS)
+    on_unix(pool, "h1", "lab.touch")
+    assert on_disk(pool, "h1") < generation(pool, "h1")
+    pool.run_until(pool.now + LOOK_MS)
+    assert on_disk(pool, "h1") == generation(pool, "h1")
+    flushed = pool.now
+    on_unix(pool, "h1", "lab.touch")
+    pool.run_until(flushed + FLUSH_MS - LOOK_MS)
+    assert on_disk(pool, "h1") < generation(pool, "h1"), "the next one waits for five minutes since that flush"
+    pool.run_until(flushed + FLUSH_MS + LOOK_MS)
+    assert on_disk(pool, "h1") == generation(pool, "h1")
+
+
+def test_a_flush_that_fails_is_tried_again_two_seconds_later() -> None:
+    """db_cache_impl.ml: an exception ends neither the thread nor its period; it is told once here."""
+    pool = running_pool()
+    disk = pool.hosts["h1"].disk
+    pool.run_until(UP_MS + 2 * FLUSH_MS)
+    on_unix(pool, "h1", "lab.touch")
+    disk.full = True
+    pool.run_until(pool.now + FLUSH_MS)
+    disk.full = False
+    pool.run_until(pool.now + LOOK_MS)
+    assert on_disk(pool, "h1") == generation(pool, "h1")
+    assert len(pool.events("flush-failed", "h1")) == 1
+
+
+@pytest.mark.parametrize("rival", [None, HA, GEN])
+def test_every_start_of_a_master_flushes_what_it_has_loaded(rival: str | None) -> None:
+    """xapi.ml populate_db: Db_cache_impl.sync, whichever file it was; a rival stays where it is."""
+    pool = running_pool()
+    disk = pool.hosts["h1"].disk
+    pool.stop_xapi("h1")
+    content, number = disk.read(STATE_DB), on_disk(pool, "h1")
+    if rival is not None:
+        number += 5
+        disk.write(rival, content)
+        disk.write(rival + ".generation", str(number).encode())
+    disk.write(STATE_DB + ".generation", b"1" if rival is not None else str(number).encode())
+    written = disk.changed[STATE_DB]
+    pool.run_until(pool.now + 10_000)
+    pool.start_xapi("h1")
+    pool.run_until(pool.now + MASTER_START_MS // 2)
+    assert on_disk(pool, "h1") == number
+    assert disk.changed[STATE_DB] > written
+    assert rival is None or disk.exists(rival)
+
+
+def test_a_start_flushes_on_a_full_disk_only_what_state_db_does_not_hold_yet() -> None:
+    """The real start ends on any flush that fails (xapi.ml populate_db, watchdog); docs/clients.md says what differs."""
+    pool = running_pool()
+    disk = pool.hosts["h1"].disk
+    pool.stop_xapi("h1")
+    number, content = on_disk(pool, "h1"), disk.read(STATE_DB)
+    disk.full = True
+    pool.start_xapi("h1")
+    pool.run_until(pool.now + 2 * MASTER_START_MS)
+    assert pool.acting_masters() == ["h1"]
+    pool.stop_xapi("h1", flush=False)
+    disk.full = False
+    disk.write(RESTORE_DB, content)
+    disk.write(RESTORE_DB + ".generation", str(number + 5).encode())
+    disk.full = True
+    began = pool.now
+    pool.start_xapi("h1")
+    pool.run_until(began + 3 * MASTER_START_MS)
+    assert set(map(str, facts(pool, "exit", "h1", began + 1))) == {"{'code': '2'}"}
+    assert len(facts(pool, "exit", "h1", began + 1)) > 2
+    assert pool.acting_masters() == [] and on_disk(pool, "h1") == number and disk.exists(RESTORE_DB)
+    disk.full = False
+    pool.run_until(pool.now + 2 * MASTER_START_MS)
+    assert pool.acting_masters() == ["h1"] and on_disk(pool, "h1") >= number + 5
+
+
+# ------------------------------------------------------------------------------------ stops
+
+
+def test_a_wedged_xapi_is_killed_by_systemd_and_nothing_of_it_is_flushed() -> None:
+    """systemd.service(5), TimeoutStopSec, then SIGKILL. The next process is an ordinary one."""
+    pool = running_pool()
+    pool.run_until(UP_MS + 2 * FLUSH_MS)
+    older = on_disk(pool, "h1")
+    on_unix(pool, "h1", "lab.touch")
+    pool.wedge_xapi("h1")
+    pool.run_until(pool.now + FLUSH_MS)
+    assert on_disk(pool, "h1") == older, "its flushing thread stands still as well"
+    assert pool.call_now("h1", "unix", "system.isAlive:x", ("x",)) == Lost("timeout")
+    began = pool.now
+    pool.restart_xapi("h1")
+    pool.run_until(began + STOP_PATIENCE_MS - 1)
+    assert facts(pool, "xapi-start", "h1", began) == []
+    pool.run_until(began + STOP_PATIENCE_MS + 1_000)
+    assert len(facts(pool, "xapi-start", "h1", began)) == 1 and on_disk(pool, "h1") == older
+    pool.run_until(pool.now + 2 * MASTER_START_MS)
+    stopped = pool.now
+    pool.stop_xapi("h1")
+    assert facts(pool, "exit", "h1", stopped) == [{"code": "0"}]
+
+
+# ------------------------------------------------------------------------------------ starts
+
+
+def test_a_masters_unix_socket_answers_before_its_database_is_loaded() -> None:
+    """xapi.ml server_init: "Listening unix socket" comes before "starting up database engine", TCP after it.
+
+    What needs no database answers; all else meets one without tables (db_backend.ml, db_cache_types.ml, exnHelper.ml).
+    """
+    pool = running_pool()
+    pool.stop_xapi("h1")
+    pool.start_xapi("h1")
+    pool.run_while(lambda: "unix" not in pool.hosts["h1"].doors, pool.now + MASTER_START_MS)
+    model = pool.hosts["h1"].model
+    assert model is not None and model.database is None and pool.hosts["h1"].doors == {"unix"}
+    assert pool.call_now("h1", "tcp", "system.isAlive:x", ("x",)) == Lost("refused")
+    assert pool.call_now("h1", "tls", "system.isAlive:x", ("x",)) == Lost("refused")
+    assert pool.call_now("h1", "unix", "system.isAlive:x", ("x",)) == Answer("x")
+    assert on_unix(pool, "h1", "host.is_in_emergency_mode") == Answer(False)
+    assert on_unix(pool, "h1", "host.local_assert_healthy") == Answer("")
+    missing = Fault("INTERNAL_ERROR", ("missing table", "host", ""))
+    assert pool.call_now("h1", "unix", "session.login_with_password", ("root", "")) == missing
+    assert on_unix(pool, "h1", "host.get_all") == missing
+    assert on_unix(pool, "h1", "pool.get_all") == Fault("INTERNAL_ERROR", ("missing table", "pool", ""))
+    assert code(on_unix(pool, "h1", "pool.sync_database")) == "INTERNAL_ERROR"
+    assert code(on_unix(pool, "h1", "nobody.knows_it")) == "MESSAGE_METHOD_UNKNOWN"
+    pool.run_while(lambda: "tcp" not in pool.hosts["h1"].doors, pool.now + MASTER_START_MS)
+    assert isinstance(pool.call_now("h1", "tcp", "session.login_with_password", ("root", "xenroot")), Answer)
+
+
+def test_a_process_whose_database_cannot_be_loaded_answers_on_its_unix_socket_for_a_moment() -> None:
+    """The same order: so an answer there is no sign of a master that serves."""
+    pool = running_pool()
+    pool.stop_xapi("h1")
+    pool.hosts["h1"].disk.write(STATE_DB, b"<database>")
+    began = pool.now
+    pool.start_xapi("h1")
+    pool.run_until(began + 2 * MASTER_START_MS)
+    assert {each["door"] for each in facts(pool, "listening", "h1", began)} == {"unix"}
+    assert len(facts(pool, "db-refused", "h1", began)) > 2 and pool.acting_masters() == []
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_a_member_whose_master_dies_in_its_dbsync_gives_up_and_starts_anew(silent: bool) -> None:
+    """xapi.ml:1232-1253: 10 s of patience after the hello, then the flag is true and the process exits with 123."""
+    pool = running_pool()
+    pool.stop_xapi("h2")
+    pool.start_xapi("h2")
+    pool.run_while(lambda: not facts(pool, "emergency", "h2", UP_MS + 1)[1:], pool.now + 60_000)
+    assert facts(pool, "emergency", "h2", UP_MS + 1)[-1]["flag"] == "false", "it has said hello"
+    began = pool.now
+    if silent:
+        pool.power_off("h1")  # noticed by the watchdog of its link only, after 130 s
+    else:
+        pool.stop_xapi("h1")
+    pool.run_until(began + 9_000)
+    assert on_unix(pool, "h2", "host.is_in_emergency_mode") == Answer(False)
+    pool.run_until(began + (150_000 if silent else 30_000))
+    assert on_unix(pool, "h2", "host.is_in_emergency_mode") == Answer(True)
+    assert code(on_unix(pool, "h2", "host.local_assert_healthy")) == "HOST_STILL_BOOTING"
+    pool.run_until(began + (300_000 if silent else 180_000))
+    assert facts(pool, "exit", "h2", began) == [{"code": "123"}]
+    assert on_unix(pool, "h2", "host.is_in_emergency_mode") == Answer(False), "blocked, as every orphan that starts"
+
+
+def test_a_master_that_is_back_within_that_patience_is_waited_for() -> None:
+    """The last look at the clock is before the last pause of the link: 0, 2, 6 s."""
+    pool = running_pool()
+    pool.stop_xapi("h2")
+    pool.start_xapi("h2")
+    pool.run_while(lambda: not facts(pool, "emergency", "h2", UP_MS + 1)[1:], pool.now + 60_000)
+    began = pool.now
+    pool.kill_xapi("h1")
+    pool.run_until(began + 120_000)
+    assert facts(pool, "dbsync-given-up", "h2", began) == [] and len(facts(pool, "init-complete", "h2", began)) == 1
+
+
+# ------------------------------------------------------------------------------------ a switchover
+
+
+def designate(pool: VirtualPool, host: str) -> None:
+    ref = on_unix(pool, "h1", "host.get_by_uuid", pool.hosts[host].uuid)
+    assert isinstance(ref, Answer)
+    pool.call("h1", "unix", "pool.designate_new_master", (pool.local_session("h1"), ref.value), lambda _: None)
+    pool.run_until(pool.now + 100)
+    assert pool.pool_conf(host) == "master" and pool.pool_conf("h1") == f"slave:{pool.hosts[host].address}"
+
+
+def test_a_designated_host_restarts_when_its_link_to_the_old_master_dies() -> None:
+    """xapi_pool_transition.ml phase 2.2: no fuse, but a look at the old master's database every 3 s."""
+    pool = running_pool()
+    began = pool.now
+    designate(pool, "h3")
+    pool.run_until(began + 60_000)
+    (gone,) = pool.events("exit", "h1", began)
+    (restarted,) = pool.events("exit", "h3", began)
+    assert 0 <= restarted.ms - gone.ms <= 3_000 and restarted.event.facts == {"code": "123"}
+    assert facts(pool, "fuse", "h3", began) == [] and pool.acting_masters() == ["h3"]
+
+
+def test_an_old_master_that_does_not_restart_keeps_it_waiting() -> None:
+    pool = running_pool()
+    pool.wet_fuse("h1")
+    began = pool.now
+    designate(pool, "h3")
+    pool.run_until(began + 120_000)
+    assert facts(pool, "exit", "h3", began) == [] and pool.acting_masters() == ["h1"]
+    pool.kill_xapi("h1")
+    pool.run_until(pool.now + 60_000)
+    assert pool.acting_masters() == ["h3"]
+
+
+def test_an_old_master_without_power_is_noticed_by_the_links_watchdog_only() -> None:
+    """master_connection.ml: 120 s and its 10 s tick."""
+    pool = running_pool()
+    designate(pool, "h3")
+    began = pool.now
+    pool.power_off("h1")
+    pool.run_until(began + 120_000)
+    assert facts(pool, "exit", "h3", began) == []
+    pool.run_until(began + 140_000)
+    assert facts(pool, "exit", "h3", began) == [{"code": "123"}]
+
+
+def test_a_host_tells_its_clock_as_a_date() -> None:
+    """xapi_host.ml get_servertime; client libraries ask for it to place their tokens and messages in time."""
+    pool = running_pool()
+    ref = on_unix(pool, "h1", "host.get_by_uuid", pool.hosts["h1"].uuid)
+    assert isinstance(ref, Answer)
+    for method in ("host.get_servertime", "host.get_server_localtime"):
+        assert on_unix(pool, "h1", method, ref.value) == Answer("20260101T00:01:00Z")

@@ -152,7 +152,8 @@ def xapi_hang(stage: Stage, hosts: list[str], ms: int | None) -> None:
 
 
 @XAPI.form(
-    "xapi wedge HOSTS...", "It hangs, and is stopped by SIGKILL alone, 90 s after its stop began: it flushes nothing."
+    "xapi wedge HOSTS...",
+    "It stands still, and is stopped by SIGKILL alone, 90 s after its stop began: it flushes nothing.",
 )
 def xapi_wedge(stage: Stage, hosts: list[str]) -> None:
     for host in hosts:

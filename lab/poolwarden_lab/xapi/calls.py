@@ -19,10 +19,8 @@ from collections.abc import Generator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from poolwarden_lab.statedb import StateDb
-from poolwarden_lab.xapi import busy, records, verbs
+from poolwarden_lab.xapi import busy, mastering, records, verbs
 from poolwarden_lab.xapi.actions import Door, EmergencyRefusal, HttpFailure, PeerLost, XapiFault
-from poolwarden_lab.xapi.database import Database
 from poolwarden_lab.xapi.tasks import Sleep, Task, ask
 
 if TYPE_CHECKING:
@@ -150,5 +148,8 @@ def _getter(model: XapiModel, call: Call) -> Task[object]:
         return (yield from model.link.call("db.get", call.method, list(call.params[1:])))
     if model.database is None and not model.role.is_master:
         raise XapiFault("HOST_STILL_BOOTING")
-    # Before its database is loaded, a master reads an empty one (xapi: ocaml/database/db_backend.ml).
-    return records.call(model.database or Database(StateDb(), lambda: None), call.method, call.params[1:])
+    if model.database is None:
+        if call.method not in records.method_names():
+            raise XapiFault("MESSAGE_METHOD_UNKNOWN", call.method)
+        raise mastering.no_tables(call.method.partition(".")[0])
+    return records.call(model.database, call.method, call.params[1:])

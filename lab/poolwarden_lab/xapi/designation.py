@@ -9,8 +9,9 @@ passes the call to the chosen host, which does the rest itself:
 3. Phase 2, commit: the chosen host's pool.conf becomes ``broken``, and then *every* other host is told to follow it,
    also after one has failed: each rewrites its pool.conf and lights its fuse. There is no way back. If any has failed,
    the chosen host restarts at once, broken, while members and the old master follow it.
-4. If none has failed, its pool.conf becomes ``master`` and it restarts. The real one restarts as soon as its link to
-   the old master dies; here it lights a fuse as the others do.
+4. If none has failed, its pool.conf becomes ``master``. It lights no fuse: it reads from the old master's database
+   every 3 s and restarts as soon as it cannot, so that it does not come up beside the old master and yield to it. Until
+   then it is the member that it was; an old master that never restarts keeps it waiting.
 
 No quorum is asked for: one host that is away is enough to make it impossible.
 """
@@ -108,8 +109,10 @@ def _commit(model: XapiModel, peers: dict[str, str]) -> Task[None]:
         model.engine.event("designation-broken")
         model.exit(RESTART_CODE, flush=False)
         return
-    model.become(MASTER)
+    assert model.link is not None
+    model.set_role(MASTER)
     model.engine.event("designated")
+    model.engine.spawn("old-master", membership.restart_without(model, model.link))
 
 
 # ------------------------------------------------------------------------------------ a host's part

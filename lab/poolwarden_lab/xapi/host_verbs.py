@@ -11,8 +11,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from poolwarden_lab.xapi import mastering, membership, placement, storage, vm_verbs
-from poolwarden_lab.xapi.actions import HttpFailure, PeerLost, XapiFault
+from poolwarden_lab.xapi.actions import HttpFailure, PeerLost, Timestamp, XapiFault
 from poolwarden_lab.xapi.database import write_local
+from poolwarden_lab.xapi.dates import wall
 from poolwarden_lab.xapi.tasks import Task
 
 if TYPE_CHECKING:
@@ -112,6 +113,12 @@ def compute_free_memory(model: XapiModel, call: Call) -> object:
     return str(placement.free_memory(database, database.known("host", call.text(1))))
 
 
+def get_servertime(model: XapiModel, call: Call) -> object:
+    """What client libraries take as the server's clock (xapi_host.ml get_servertime)."""
+    mastering.database_of(model).known("host", call.text(1))
+    return Timestamp(wall(model))
+
+
 WITH_SESSION = {
     "host.is_in_emergency_mode": is_in_emergency_mode,
     "host.local_assert_healthy": local_assert_healthy,
@@ -122,4 +129,6 @@ WITH_SESSION = {
     "host.disable": disable,
     "host.declare_dead": declare_dead,
     "host.compute_free_memory": compute_free_memory,
+    "host.get_servertime": get_servertime,
+    "host.get_server_localtime": get_servertime,
 }

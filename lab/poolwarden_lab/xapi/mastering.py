@@ -29,10 +29,23 @@ if TYPE_CHECKING:
 
 
 def database_of(model: XapiModel) -> Database:
-    """The database that this process masters. Raises XapiFault HOST_IS_SLAVE on a member."""
+    """The database that this process masters.
+
+    Raises XapiFault: HOST_IS_SLAVE on a member; INTERNAL_ERROR on a master that has not loaded it yet.
+    """
+    if model.database is None and model.role.is_master:
+        raise no_tables("host")
     if model.database is None:
         raise XapiFault("HOST_IS_SLAVE", model.role.master)
     return model.database
+
+
+def no_tables(name: str) -> XapiFault:
+    """What a master says of a class before its database is loaded: until then it has an empty one, without tables.
+
+    Source: ocaml/database/db_backend.ml, db_cache_types.ml (missing table), ocaml/xapi/exnHelper.ml.
+    """
+    return XapiFault("INTERNAL_ERROR", "missing table", name, "")
 
 
 def other_hosts(model: XapiModel) -> list[str]:
@@ -106,18 +119,30 @@ def send_copy(model: XapiModel, ref: str) -> Task[object]:
 
 
 def flush_now_and_then(model: XapiModel) -> Task[None]:
-    """A master's own file follows its memory by up to 5 minutes (db_cache_impl.ml:456-503)."""
-    database = database_of(model)
+    """A master's own file follows its memory (db_cache_impl.ml spawn_db_flush_threads).
+
+    A thread looks every 2 s. It flushes what has changed if its last flush, or its own start, is 5 minutes ago: after a
+    quiet time at once. A flush that fails is tried again at each look.
+    """
+    database, times = database_of(model), model.times
+    began = flushed = model.engine.now
+    failed = False
     while True:
         if not database.dirty:
             yield Until(model.dirtied)
         if not database.dirty:
             continue  # what was written does not persist
-        yield Sleep(model.times.flush_ms)
+        due = max(model.engine.now + 1, flushed + times.flush_ms)
+        looks = -(-(due - began) // times.flush_tick_ms)
+        yield Sleep(began + looks * times.flush_tick_ms - model.engine.now)
         try:
             database.flush(model.disk)
         except OSError as error:
-            model.engine.event("flush-failed", error=error.strerror or str(error))
+            if not failed:
+                model.engine.event("flush-failed", error=error.strerror or str(error))
+            failed = True
+        else:
+            flushed, failed = model.engine.now, False
 
 
 def alone(model: XapiModel) -> Task[bool]:

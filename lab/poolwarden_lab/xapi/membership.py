@@ -5,6 +5,8 @@ through one persistent connection under one global lock. A connection that is re
 falls silent only when an operation has been blocked for 120 s (130 s with the watchdog's tick). Then it is opened again
 and again, 2, 4, 8 .. 256 s apart, for ever: the operation that found it dead, and everybody queued behind the lock,
 waits that long, and *runs then* if the old master comes back. Somebody calling ``pool.is_slave`` ends the pause early.
+There are two times of little patience: while a member's dbsync runs (10 s, and the operation fails), and after this
+host has been designated as the new master (none, and the process restarts at once).
 """
 
 from __future__ import annotations
@@ -31,6 +33,10 @@ class DbLink:
         self._connection = 0  # number of the present connection
         self._dropped = Signal()
         self.connected = False
+        self.patience_ms: int | None = None  # of one operation; None: for ever (Master_connection.connection_timeout)
+        self.restarts = (
+            False  # and what then: this process does, or the operation fails (restart_on_connection_timeout)
+        )
 
     def begin(self) -> None:
         self._model.engine.spawn("db-traffic", self._traffic())
@@ -40,14 +46,16 @@ class DbLink:
         self._model.engine.fire(self._hurry)
 
     def call(self, method: str, *params: object) -> Task[object]:
-        """One operation on the master's database. Raises XapiFault as the master does; never gives up."""
+        """One operation on the master's database. Raises XapiFault as the master does, and PeerLost out of patience."""
         while self._busy:
             yield Until(self._freed)
         self._busy = True
+        began = self._model.engine.now
         try:
             while True:
                 if not self.connected:
-                    yield from self._open()
+                    self._lose_patience(began)
+                    yield from self._open(began)
                 try:
                     return (yield from self._operate(method, *params))
                 except (PeerLost, HttpFailure) as error:
@@ -55,6 +63,15 @@ class DbLink:
         finally:
             self._busy = False
             self._model.engine.fire(self._freed)
+
+    def _lose_patience(self, began: int) -> None:
+        """Raises PeerLost for an operation that has gone on too long (master_connection.ml, reconnect)."""
+        if self.patience_ms is None or self._model.engine.now - began < self.patience_ms:
+            return
+        if self.restarts:
+            self._model.engine.event("old-master-gone", master=self._model.role.master)
+            self._model.exit(RESTART_CODE, flush=False)
+        raise PeerLost("given-up")
 
     def _operate(self, method: str, *params: object) -> Task[object]:
         """One operation on the open connection. A master that has become unreachable is only silence to it."""
@@ -72,7 +89,7 @@ class DbLink:
         model = self._model
         return ask(model.role.master, method, model.secret, *params, limit_ms=model.times.link_reset_ms)
 
-    def _open(self) -> Task[None]:
+    def _open(self, began: int) -> Task[None]:
         times = self._model.times
         pause = times.link_backoff_min_ms
         while True:
@@ -80,6 +97,7 @@ class DbLink:
                 yield from self._ask("db.open", self._model.host_uuid)
                 break
             except (PeerLost, HttpFailure, XapiFault):
+                self._lose_patience(began)
                 self._model.engine.event("db-link-retry", pause_ms=pause)
                 yield Until(self._hurry, pause)
                 pause = min(2 * pause, times.link_backoff_max_ms)
@@ -118,7 +136,21 @@ class DbLink:
         """A member writes a little to the database all the time; that is how it notices a silent death."""
         while True:
             yield Sleep(self._model.times.heartbeat_ms)
-            yield from self.call("db.read")
+            try:
+                yield from self.call("db.read")
+            except PeerLost as lost:
+                self._model.engine.event("db-traffic-failed", why=lost.why)
+
+
+def restart_without(model: XapiModel, link: DbLink) -> Task[None]:
+    """Restart this process as soon as its master's database cannot be reached any more.
+
+    Source: xapi_pool_transition.ml, phase 2.2 of a designation.
+    """
+    link.patience_ms, link.restarts = 0, True
+    while True:
+        yield from link.call("db.read")
+        yield Sleep(model.times.old_master_ms)
 
 
 def with_session(model: XapiModel, address: str, method: str, *params: object) -> Task[object]:

@@ -108,6 +108,7 @@ class XapiModel:
         self.fuse_lit = False
         self.exited = False
         self.slow_ms = 0
+        self.wedged = False  # fault: the process stands still
         self._wet_fuse = False
         self._stop_hook_fails = False
         self._hung = False
@@ -131,70 +132,77 @@ class XapiModel:
     def on_call(self, conn: int, door: Door, method: str, params: tuple[object, ...], now: int) -> list[Action]:
         """A call came in on a connection; it is answered once with this `conn`, now, later or never."""
         call = calls.Call(conn, door, method, params)
-        if self._hung:
+        if self._hung or self.wedged:
             self._held.append(call)
         else:
             self._take(call)
-        return self.engine.settle(now)
+        return self._settle(now)
 
     def on_timer(self, now: int) -> list[Action]:
-        return self.engine.settle(now)
+        return self._settle(now)
 
     def on_peer_reply(self, number: int, result: PeerResult, now: int) -> list[Action]:
         self.engine.answered(number, result)
-        return self.engine.settle(now)
+        return self._settle(now)
 
     def sigterm(self, now: int) -> list[Action]:
         """A clean stop: a master flushes its database first, a member leaves at once (xapi.ml:139-144).
 
         Before 26.17.0 a pre-shutdown hook that fails skips the flush (xapi_host.ml shutdown_agent, CA-428532).
         """
+        if self.wedged:
+            return []
         self.engine.now = now
         if self._stop_hook_fails:
             self.engine.event("stop-hook-failed")
         self.exit(0, flush=not self._stop_hook_fails)
         return self.engine.settle(now)
 
+    def set_wedged(self) -> list[Action]:
+        """Fault, for good: the process stands still as under SIGSTOP. Nothing runs, nothing is flushed."""
+        self.wedged = True
+        return [Event("wedged")]
+
     def set_hung(self, hung: bool, now: int) -> list[Action]:
         """Fault: connections are accepted and nothing is answered. Calls held meanwhile run when it ends."""
         self._hung = hung
         self.engine.event("hung" if hung else "unhung")
-        if not hung:
+        if not (hung or self.wedged):
             held, self._held = self._held, []
             for call in held:
                 self._take(call)
-        return self.engine.settle(now)
+        return self._settle(now)
 
     def set_slow(self, delay_ms: int, now: int) -> list[Action]:
         """Fault: every call waits this long before it is looked at. Not divided by the time factor."""
         self.slow_ms = max(0, delay_ms)
         self.engine.event("slow", ms=self.slow_ms)
-        return self.engine.settle(now)
+        return self._settle(now)
 
     def set_wet_fuse(self, wet: bool, now: int) -> list[Action]:
         """Fault: transitions answer OK and rewrite pool.conf, and this process never restarts. Not for a lit fuse."""
         self._wet_fuse = wet
         self.engine.event("wet-fuse", on=str(wet).lower())
-        return self.engine.settle(now)
+        return self._settle(now)
 
     def set_stop_hook_fails(self, fails: bool, now: int) -> list[Action]:
         """Fault: a script below /etc/xapi.d/xapi-pre-shutdown fails, so that a clean stop flushes nothing."""
         self._stop_hook_fails = fails
         self.engine.event("stop-hook-fails", on=str(fails).lower())
-        return self.engine.settle(now)
+        return self._settle(now)
 
     def set_refuses_commit(self, refuses: bool, now: int) -> list[Action]:
         """Fault: this process agrees to a new master and fails to follow it."""
         self.refuses_commit = refuses
         self.engine.event("refuses-commit", on=str(refuses).lower())
-        return self.engine.settle(now)
+        return self._settle(now)
 
     def touch(self, now: int) -> list[Action]:
         """Something was written to the database that this process serves, if it serves one."""
         self.engine.now = max(self.engine.now, now)
-        if self.database is not None:
+        if self.database is not None and not self.wedged:
             self.database.touch()
-        return self.engine.settle(now)
+        return self._settle(now)
 
     # -------------------------------------------------------------------------------- for the other parts
 
@@ -274,6 +282,9 @@ class XapiModel:
             return ""
 
     # -------------------------------------------------------------------------------- inside
+
+    def _settle(self, now: int) -> list[Action]:
+        return [] if self.wedged else self.engine.settle(now)
 
     def _read_identity(self, now: int) -> None:
         inventory = self.disk.read(INVENTORY).decode("utf-8", "replace")

@@ -1,14 +1,17 @@
 """The two start sequences, and the rule that kills running domains.
 
-Master (xapi: ocaml/xapi/xapi.ml:1074-1540, xapi_ha.ml:1132-1150, dbsync_master.ml): load the database; *every* host
-becomes enabled=false; this host's address and mastership are written; only then do the sockets open, so that the first
-login means a loaded database. Then the check for other masters, which may stall for long while the API is already
-usable; storage, the kill rule, enabled=true and the init cookie come only after it.
+Master (xapi: ocaml/xapi/xapi.ml:1074-1540, xapi_ha.ml:1132-1150, dbsync_master.ml): the Unix socket opens, and answers
+what needs no database; the database is loaded and flushed; *every* host becomes enabled=false; this host's address and
+mastership are written; only then do TCP 80 and 443 open, so that the first login there means a loaded database. Then
+the check for other masters, which may stall for long while the API is already usable; storage, the kill rule,
+enabled=true and the init cookie come only after it.
 
 Member (xapi.ml:1074-1260): Unix socket and TCP 80 open early. Bringing up the management interface already reads the
 database, so a member that starts while its master is dead blocks *there*, with its emergency flag false and without any
 cookie (variant A, as read from source). Variant B has the flag true and goes on saying hello. Port 443 is stunnel's and
-outlives xapi within a boot. A member's database is not flushed over its copy, and the copy is fetched last.
+outlives xapi within a boot. Between its hello and the end of its dbsync it has 10 s of patience with the database; then
+it has the flag true, without a hello, and starts anew after 60..180 s (xapi.ml:1232-1253). A member's database is not
+flushed over its copy, and the copy is fetched last.
 
 The kill rule, at every start of every xapi (xapi_xenops.ml:3161-3224): a running domain that the database does not
 know, or places on another host, is terminated at once; one that it places nowhere is adopted.
@@ -54,12 +57,14 @@ def _start_broken(model: XapiModel) -> Task[None]:
 
 def _start_master(model: XapiModel) -> Task[None]:
     total = model.times.master_start_ms
-    yield Sleep(total * 3 // 10)
+    yield Sleep(total // 10)
+    model.listen("unix")
+    yield Sleep(total * 2 // 10)
     database = _load(model)
     if database is None:
         return
     _take_over(model, database)
-    model.listen("unix", "tcp", "tls")
+    model.listen("tcp", "tls")
     _mark_stunnel(model)
     model.engine.spawn("flush", mastering.flush_now_and_then(model))
     model.engine.spawn("liveness", mastering.watch_liveness(model))
@@ -142,12 +147,33 @@ def _start_member(model: XapiModel) -> Task[None]:
     yield Sleep(total * 2 // 10)
     model.note(STARTUP_COOKIE)
     yield from membership.join(model)
-    yield from _complete_member(model, link, total)
+    if (yield from _dbsync(model, link, total // 10)):
+        yield from _complete_member(model, link, total)
+
+
+def _dbsync(model: XapiModel, link: membership.DbLink, took_ms: int) -> Task[bool]:
+    """Write what this host is to the master's database; False: given up, and this process is gone.
+
+    The reason of the flag is what `membership.join` had last set (xapi.ml wait_for_management_ip_address).
+    """
+    link.patience_ms = model.times.dbsync_patience_ms
+    try:
+        yield Sleep(took_ms)
+        yield from link.call("db.read")
+    except PeerLost as lost:
+        model.engine.event("dbsync-given-up", why=lost.why)
+        model.set_emergency(XapiFault("HOST_STILL_BOOTING"))
+        model.note(STARTUP_COOKIE)
+        yield Sleep(model.times.emergency_exit_ms)
+        model.exit(RESTART_CODE, flush=False)
+        return False
+    link.patience_ms = None
+    return True
 
 
 def _complete_member(model: XapiModel, link: membership.DbLink, total: int) -> Task[None]:
     model.engine.spawn("heartbeat", membership.heartbeat(model))
-    yield Sleep(total * 3 // 10)
+    yield Sleep(total * 2 // 10)
     model.engine.event("storage-touched", role="member")
     yield from link.call("db.plug", model.host_uuid, membership.lost_storage(model))
     placements = yield from link.call("db.placements")

@@ -27,7 +27,10 @@ class Times:
     gc_ms: int = 30_000  # db_gc.ml
     assumed_dead_ms: int = 600_000  # xapi_globs.ml host_assumed_dead_interval
     copy_ms: int = 300_000  # pool_db_backup.ml pool_db_sync_interval, before each host
-    flush_ms: int = 300_000  # db_cache_impl.ml, the coalescing of a master's own writes
+    flush_ms: int = 300_000  # db_cache_impl.ml coallesce_time, between two flushes of a master's own writes
+    flush_tick_ms: int = 2_000  # db_backend.ml db_FLUSH_TIMER, how often the flushing thread looks
+    dbsync_patience_ms: int = 10_000  # xapi.ml, Master_connection.connection_timeout while a member's dbsync runs
+    old_master_ms: int = 3_000  # xapi_pool_transition.ml, how often a designated host looks for the old master
     forward_fail_ms: int = 300_000  # xmlrpc_client.ml: 10 attempts x (connect failure + 10 s), 130..400 s
     proposal_ms: int = 600_000  # xapi_ha.ml: a proposal for a new master is sticky this long
     bad_login_ms: int = 5_000  # PAM's delay after a wrong password

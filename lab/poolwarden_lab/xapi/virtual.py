@@ -98,7 +98,7 @@ class VirtualPool(PoolDriver):
         host.conns.clear()
         host.inbox.clear()
         host.domains.clear()
-        host.power = host.frozen = host.stuck = host.wedged = False
+        host.power = host.frozen = host.stuck = False
         self._forget_process(host)
 
     def kill_xapi(self, name: str) -> None:
@@ -150,7 +150,7 @@ class VirtualPool(PoolDriver):
         if host.stuck:
             self._note(host.name, Event("stop-hangs"))
             return False
-        if flush and host.wedged:
+        if flush and host.model.wedged:
             self._kill_later(host, host.model)
             return False
         if flush:
@@ -164,7 +164,6 @@ class VirtualPool(PoolDriver):
 
         def kill() -> None:
             if host.model is model:
-                host.wedged = False
                 self._ended(host, model, -9 if host.wanted else 0)
 
         self.at(self.now + STOP_PATIENCE_MS, kill)
@@ -218,11 +217,12 @@ class VirtualPool(PoolDriver):
             self._act(host, host.model, host.model.set_hung(hung, self.now))
 
     def wedge_xapi(self, name: str) -> None:
-        """Fault: it hangs and obeys no SIGTERM either. systemd kills it when TimeoutStopSec is over: what it held in
-        memory alone is lost.
+        """Fault: it stands still and obeys no SIGTERM either. systemd kills it when TimeoutStopSec is over: what it
+        held in memory alone is lost.
         """
-        self.hang_xapi(name)
-        self.hosts[name].wedged = True
+        host = self.hosts[name]
+        if host.model is not None:
+            self._act(host, host.model, host.model.set_wedged())
 
     def wet_fuse(self, name: str, wet: bool = True) -> None:
         """Transitions on this host answer OK and never restart its present process."""

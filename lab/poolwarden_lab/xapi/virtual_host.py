@@ -52,4 +52,3 @@ class VirtualHost:
     opened: int = 0  # in which boot local root has opened the boot gate
     let_wait: tuple[int, str] = (0, "")  # of which boot, and why a collector let its gate wait (a note in /run)
     stuck: bool = False  # fault: no signal ends xapi's process
-    wedged: bool = False  # fault: xapi hangs, and only SIGKILL ends its process: nothing of its memory is flushed
