@@ -236,7 +236,7 @@ def test_every_start_of_a_master_flushes_what_it_has_loaded(rival: str | None) -
 
 
 def test_a_start_flushes_on_a_full_disk_only_what_state_db_does_not_hold_yet() -> None:
-    """The real start ends on any flush that fails (xapi.ml populate_db, watchdog); docs/clients.md says what differs."""
+    """The real one ends on any flush that fails (xapi.ml populate_db, watchdog); tests/README.md says why."""
     pool = running_pool()
     disk = pool.hosts["h1"].disk
     pool.stop_xapi("h1")

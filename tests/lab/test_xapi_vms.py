@@ -321,3 +321,70 @@ def test_a_file_that_holds_tasks_is_loaded_without_them() -> None:
     pool.restart_xapi("h1")
     pool.run_until(UP_MS + 60_000)
     assert pending(pool) == []
+
+
+# ------------------------------------------------------------------------------------ a maintenance mode
+
+
+def test_a_host_is_evacuated() -> None:
+    """xapi_host.ml evacuate: every VM that is not pinned goes to another enabled host; the host stays as it is."""
+    pool = pool_with(VmSpec("web", 0), VmSpec("db", 1), VmSpec("mail", 1))
+    h2 = host(pool, "h2")
+    lab_call(pool, "host.disable", h2)
+    assert on_unix(pool, "h1", "host.get_vms_which_prevent_evacuation", h2) == Answer({})
+    assert on_unix(pool, "h1", "host.assert_can_evacuate", h2) == Answer("")
+    lab_call(pool, "host.evacuate", h2)
+    assert all("h2" not in places for places in running(pool).values())
+    assert sorted(running(pool)) == ["db", "mail", "web"]
+    assert record(pool, "host", h2)["enabled"] is False
+
+
+def test_one_vm_that_cannot_move_keeps_all_of_them_there() -> None:
+    pool = pool_with(VmSpec("files", 1, storage="local"), VmSpec("db", 1))
+    h2 = host(pool, "h2")
+    refused = wait_for(pool, "h1", "host.evacuate", h2)
+    assert code(refused) == "VM_REQUIRES_SR" and running(pool) == {"files": ["h2"], "db": ["h2"]}
+    told = on_unix(pool, "h1", "host.get_vms_which_prevent_evacuation", h2)
+    assert isinstance(told, Answer) and isinstance(told.value, dict) and list(told.value) == [vm(pool, "files")]
+    summary = on_unix(pool, "h1", "host.assert_can_evacuate", h2)
+    assert isinstance(summary, Fault) and summary.code == "CANNOT_EVACUATE_HOST"
+    assert summary.params[0].startswith(f"VM_REQUIRES_SR,{vm(pool, 'files')},")
+
+
+def test_a_vm_moves_only_if_every_other_enabled_host_could_take_it() -> None:
+    """compute_evacuation_plan_no_wlb: assert_can_boot_here for each target; a disabled host is none."""
+    pool = pool_with(VmSpec("db", 1))
+    pool.lose_storage("h3")
+    refused = wait_for(pool, "h1", "host.evacuate", host(pool, "h2"))
+    assert code(refused) == "VM_REQUIRES_SR"
+    lab_call(pool, "host.disable", host(pool, "h3"))
+    lab_call(pool, "host.evacuate", host(pool, "h2"))
+    assert running(pool) == {"db": ["h1"]}
+
+
+def test_without_another_enabled_host_or_memory_nobody_is_moved() -> None:
+    pool = pool_with(VmSpec("db", 1))
+    free = on_unix(pool, "h1", "host.compute_free_memory", host(pool, "h1"))
+    assert isinstance(free, Answer)
+    for name in ("h1", "h3"):
+        lab_call(pool, "host.disable", host(pool, name))
+    refused = wait_for(pool, "h1", "host.evacuate", host(pool, "h2"))
+    assert refused == Fault("NO_HOSTS_AVAILABLE", (vm(pool, "db"),))
+    lab_call(pool, "host.enable", host(pool, "h1"))
+    model = pool.hosts["h1"].model
+    assert model is not None and model.database is not None
+    model.database.set("VM", vm(pool, "db"), "memory__static_max", str(int(str(free.value)) + 1))
+    refused = wait_for(pool, "h1", "host.evacuate", host(pool, "h2"))
+    assert refused == Fault("HOST_NOT_ENOUGH_FREE_MEMORY", (vm(pool, "db"),))
+
+
+def test_a_vm_that_is_shut_down_meanwhile_is_not_moved() -> None:
+    pool = pool_with(VmSpec("db", 1), VmSpec("mail", 1))
+    replies: list[PeerResult] = []
+    params = (pool.local_session("h1"), host(pool, "h2"))
+    pool.call("h1", "unix", "host.evacuate", params, replies.append)
+    pool.run_until(pool.now + 100)
+    assert replies == [], "db is on its way"
+    lab_call(pool, "VM.hard_shutdown", vm(pool, "mail"))
+    pool.run_while(lambda: not replies, pool.now + 600_000)
+    assert replies == [Answer("")] and list(running(pool)) == ["db"] and running(pool)["db"] != ["h2"]

@@ -102,6 +102,23 @@ def set_progress(model: XapiModel, call: Call) -> object:
     return ""
 
 
+def set_result(model: XapiModel, call: Call) -> object:
+    """params: session, task, text."""
+    database = mastering.database_of(model)
+    database.set("task", database.known("task", call.text(1)), "result", call.text(2))
+    return ""
+
+
+def set_error_info(model: XapiModel, call: Call) -> object:
+    """params: session, task, texts."""
+    database = mastering.database_of(model)
+    task, given = database.known("task", call.text(1)), call.params[2] if len(call.params) > 2 else None
+    if not isinstance(given, (list, tuple)):
+        raise XapiFault("FIELD_TYPE_ERROR", "value")
+    database.set("task", task, "error_info", dump_set([str(each) for each in given]))
+    return ""
+
+
 def lab_task_create(model: XapiModel, call: Call) -> object:
     """params: session, name. A task that stays pending until it is finished, cancelled or forgotten."""
     return _create(model, call.text(1))
@@ -134,6 +151,8 @@ WITH_SESSION = {
     "task.create": create,
     "task.set_status": set_status,
     "task.set_progress": set_progress,
+    "task.set_result": set_result,
+    "task.set_error_info": set_error_info,
     "task.cancel": cancel,
     "task.destroy": destroy,
     "lab.task_create": lab_task_create,

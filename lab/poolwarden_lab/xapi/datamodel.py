@@ -269,6 +269,52 @@ CLASSES: dict[str, dict[str, Field]] = {
         set="rbac_permissions tasks",
         map="other_config",
     ),
+    # Empty in a pool without external authentication, schedules, tunnels and updates; clients list them at their login.
+    "subject": _fields(text="uuid subject_identifier", set="roles", map="other_config"),
+    "VM_appliance": _fields(
+        text="uuid name_label name_description",
+        set="allowed_operations VMs",
+        map="current_operations",
+    ),
+    "VMSS": _fields(
+        text="uuid name_label name_description type frequency",
+        bool="enabled=true",
+        int="retained_snapshots=7",
+        time="last_run_time",
+        set="VMs",
+        map="schedule",
+    ),
+    "tunnel": _fields(
+        text="uuid protocol=gre",
+        ref="access_PIF transport_PIF",
+        map="status other_config",
+    ),
+    "pool_patch": _fields(
+        text="uuid name_label name_description version",
+        bool="pool_applied",
+        int="size",
+        ref="pool_update",
+        set="host_patches after_apply_guidance",
+        map="other_config",
+    ),
+    "host_patch": _fields(
+        text="uuid name_label name_description version",
+        bool="applied",
+        int="size",
+        time="timestamp_applied",
+        ref="host pool_patch",
+        map="other_config",
+    ),
+    "pool_update": _fields(
+        text="uuid name_label name_description version key",
+        bool="enforce_homogeneity",
+        int="installation_size",
+        ref="vdi",
+        set="after_apply_guidance hosts",
+        map="other_config",
+    ),
+    "host_crashdump": _fields(text="uuid", int="size", time="timestamp", ref="host", map="other_config"),
+    "crashdump": _fields(text="uuid", ref="VM VDI", map="other_config"),
 }
 
 OTHER_ENDS = {

@@ -5,7 +5,8 @@
   ``add``. It waits until there is something to tell, or for its limit. A token that is none is
   EVENT_FROM_TOKEN_PARSE_FAILURE; tokens are numbers alone, so that one of another master is not recognised as such: it
   is the session that is refused there, SESSION_INVALID.
-* ``event.inject`` marks one object as written, so that a caller gets a token and an event of its own.
+* ``event.inject`` marks one object as written, so that a caller gets a token and an event of its own;
+  ``event.get_current_id`` is the number of the last change.
 * ``event.register``, ``event.next`` and ``event.unregister`` are the older way, by session: EVENTS_LOST where more has
   happened than is remembered, SESSION_NOT_REGISTERED without a registration.
 
@@ -64,6 +65,10 @@ def inject(model: XapiModel, call: Call) -> object:
     before = database.changes.clock
     database.mark(name, database.known(name, call.text(2)))
     return f"{before:020},{model.messages.number:020}"
+
+
+def get_current_id(model: XapiModel, _call: Call) -> object:
+    return str(mastering.database_of(model).changes.clock)
 
 
 def register(model: XapiModel, call: Call) -> object:
@@ -169,6 +174,7 @@ def _event(number: int, name: str, operation: str, ref: str) -> dict[str, object
 WITH_SESSION = {
     "event.from": event_from,
     "event.inject": inject,
+    "event.get_current_id": get_current_id,
     "event.register": register,
     "event.unregister": unregister,
     "event.next": following,

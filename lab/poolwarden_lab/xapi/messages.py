@@ -15,10 +15,11 @@ import json
 import re
 import uuid
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from poolwarden_lab.statedb import NULL_REF
-from poolwarden_lab.xapi import mastering
+from poolwarden_lab.xapi import filters, mastering
 from poolwarden_lab.xapi.actions import Timestamp, XapiFault
 from poolwarden_lab.xapi.dates import wall
 
@@ -167,6 +168,18 @@ def get_all_records(model: XapiModel, _call: Call) -> object:
     return _records(model, lambda _: True)
 
 
+def get_all_records_where(model: XapiModel, call: Call) -> object:
+    """params: session, expression (`filters`) of the fields of a message."""
+    test = filters.parse(call.text(1))
+
+    def lookup(message: Message, field: str) -> str:
+        if field not in Message.__slots__:
+            raise XapiFault("INTERNAL_ERROR", "missing field", field, "")
+        return str(getattr(message, field))
+
+    return _records(model, lambda m: test(partial(lookup, m)))
+
+
 def get_record(model: XapiModel, call: Call) -> object:
     return _known(model)[_ref(model, call)].record()
 
@@ -208,6 +221,7 @@ WITH_SESSION = {
     "message.get": get,
     "message.get_all": get_all,
     "message.get_all_records": get_all_records,
+    "message.get_all_records_where": get_all_records_where,
     "message.get_by_uuid": get_by_uuid,
     "message.get_record": get_record,
     "message.get_since": get_since,

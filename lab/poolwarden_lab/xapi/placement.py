@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 DOM0_MEMORY = 4 << 30
 
 
-def assert_can_boot_here(database: Database, vm: str, host: str) -> None:
-    """Raises XapiFault HOST_NOT_LIVE, HOST_DISABLED, VM_REQUIRES_SR or HOST_NOT_ENOUGH_FREE_MEMORY."""
+def assert_can_boot_here(database: Database, vm: str, host: str, *, memory: bool = True) -> None:
+    """Raises XapiFault HOST_NOT_LIVE, HOST_DISABLED, VM_REQUIRES_SR; with ``memory`` HOST_NOT_ENOUGH_FREE_MEMORY."""
     if not database.is_live(host):
         raise XapiFault("HOST_NOT_LIVE")
     if database.get("host", host, "enabled") != "true":
@@ -27,8 +27,8 @@ def assert_can_boot_here(database: Database, vm: str, host: str) -> None:
     for sr in storage.srs_of(database, vm):
         if not storage.reaches(database, host, sr):
             raise XapiFault("VM_REQUIRES_SR", vm, sr)
-    wanted, free = _memory_of(database, vm), free_memory(database, host)
-    if wanted > free:
+    wanted, free = memory_of(database, vm), free_memory(database, host)
+    if memory and wanted > free:
         raise XapiFault("HOST_NOT_ENOUGH_FREE_MEMORY", str(wanted), str(free))
 
 
@@ -59,7 +59,7 @@ def choose(database: Database, vm: str) -> str:
 def free_memory(database: Database, host: str) -> int:
     """Bytes that a VM could have on this host."""
     total = int(database.get("host_metrics", database.get("host", host, "metrics"), "memory__total") or 0)
-    used = sum(_memory_of(database, vm) for vm in resident_vms(database, host))
+    used = sum(memory_of(database, vm) for vm in resident_vms(database, host))
     return max(0, total - DOM0_MEMORY - used)
 
 
@@ -72,5 +72,6 @@ def resident_vms(database: Database, host: str) -> list[str]:
     ]
 
 
-def _memory_of(database: Database, vm: str) -> int:
+def memory_of(database: Database, vm: str) -> int:
+    """Bytes that a VM takes of its host."""
     return int(database.get("VM", vm, "memory__static_max") or 0)

@@ -7,17 +7,22 @@ What fields there are says `datamodel`.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from poolwarden_lab.statedb import NULL_REF, dump_map, dump_set, parse_map, parse_set
+from poolwarden_lab.xapi import filters
 from poolwarden_lab.xapi.actions import Timestamp, XapiFault
 from poolwarden_lab.xapi.datamodel import CLASSES, OTHER_ENDS, Field, column_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from poolwarden_lab.statedb import Row
     from poolwarden_lab.xapi.database import Database
 
-VERBS = ("get_all", "get_all_records", "get_record", "get_by_uuid", "get_by_name_label")
+_WITH_EXPRESSION = ("get_all_where", "get_all_records_where")
+VERBS = ("get_all", "get_all_records", *_WITH_EXPRESSION, "get_record", "get_by_uuid", "get_by_name_label")
 WRITABLE = ("name_label", "name_description", "other_config", "tags")
 """Of every class that has them. xapi lets more be written; nothing that the model lives by may be."""
 
@@ -37,7 +42,9 @@ def _writes(name: str) -> list[str]:
     for item in WRITABLE:
         if item in CLASSES[name]:
             found.append(f"set_{item}")
-            found += [f"add_to_{item}", f"remove_from_{item}"] if CLASSES[name][item].kind == "map" else []
+            kind = CLASSES[name][item].kind
+            found += [f"add_to_{item}", f"remove_from_{item}"] if kind == "map" else []
+            found += [f"add_{item}", f"remove_{item}"] if kind == "set" else []
     return found
 
 
@@ -45,7 +52,7 @@ def call(database: Database, method: str, args: tuple[object, ...]) -> object:
     """Answer a getter or a setter, without its session parameter.
 
     Raises XapiFault: MESSAGE_METHOD_UNKNOWN, MESSAGE_PARAMETER_COUNT_MISMATCH, HANDLE_INVALID, UUID_INVALID,
-    MAP_DUPLICATE_KEY.
+    MAP_DUPLICATE_KEY, INVALID_VALUE.
     """
     name, _, verb = method.partition(".")
     fields = CLASSES.get(name, {})
@@ -58,9 +65,11 @@ def call(database: Database, method: str, args: tuple[object, ...]) -> object:
     if verb == "get_all":
         return list(table)
     if verb == "get_all_records":
-        others = {field: _other_ends(database, name, field) for each, field in OTHER_ENDS if each == name}
-        return {ref: _record(database, name, ref, others) for ref in table}
+        return _records(database, name, table)
     key = str(args[0])
+    if verb in _WITH_EXPRESSION:
+        found = _matching(database, name, key)
+        return found if verb == "get_all_where" else _records(database, name, found)
     if verb == "get_by_uuid":
         ref = database.find(name, key)
         if ref is None:
@@ -81,6 +90,29 @@ def call(database: Database, method: str, args: tuple[object, ...]) -> object:
 def record(database: Database, name: str, ref: str) -> dict[str, object]:
     """One whole record. Raises KeyError where there is no such row."""
     return _record(database, name, ref, {})
+
+
+def _records(database: Database, name: str, refs: Iterable[str]) -> dict[str, dict[str, object]]:
+    others = {field: _other_ends(database, name, field) for each, field in OTHER_ENDS if each == name}
+    return {ref: _record(database, name, ref, others) for ref in refs}
+
+
+def _matching(database: Database, name: str, expression: str) -> list[str]:
+    """References of the rows for which an expression holds (`filters`)."""
+    test = filters.parse(expression)
+    fields = {column_of(name, field): (field, kind.default) for field, kind in CLASSES[name].items()}
+
+    def lookup(ref: str, row: Row, column: str) -> str:
+        if column == "_ref":
+            return ref
+        if column not in fields:
+            raise XapiFault("INTERNAL_ERROR", "missing field", column, "")
+        field, absent = fields[column]
+        if (name, field) in OTHER_ENDS:
+            return dump_set(_other_ends(database, name, field).get(ref, []))
+        return row.get(column) or absent
+
+    return [ref for ref, row in database.table(name).items() if test(partial(lookup, ref, row))]
 
 
 def _count(method: str, args: tuple[object, ...], wanted: int) -> None:
@@ -140,10 +172,15 @@ def _write(database: Database, name: str, verb: str, args: tuple[object, ...]) -
     method = f"{name}.{verb}"
     _count(method, args, 3 if verb.startswith("add_to_") else 2)
     ref = database.known(name, str(args[0]))
-    field = verb.removeprefix("set_").removeprefix("add_to_").removeprefix("remove_from_")
+    field = next(item for item in WRITABLE if verb.endswith(f"_{item}"))
     column = column_of(name, field)
     if verb.startswith("set_"):
         database.set(name, ref, column, _text(CLASSES[name][field], args[1]))
+        return ""
+    if CLASSES[name][field].kind == "set":
+        others = [item for item in parse_set(database.get(name, ref, column) or "()") if item != str(args[1])]
+        added = [str(args[1])] if verb.startswith("add_") else []
+        database.set(name, ref, column, dump_set([*others, *added]))
         return ""
     present: Row = parse_map(database.get(name, ref, column) or "()")
     key = str(args[1])

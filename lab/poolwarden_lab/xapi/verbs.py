@@ -2,7 +2,7 @@
 
 A verb takes the model and the call and returns its value, or a task when it has to wait for time or peers. It raises
 XapiFault with XenAPI's codes. The ``lab.*`` messages exist in no xapi: they are how tests move things about. Here are
-session.* and pool.*; the rest is in `designation`, `host_verbs`, `vm_verbs`, `busy` and `messages`.
+session.* and pool.*; the rest is in `designation`, `host_verbs`, `evacuation`, `vm_verbs`, `busy` and `messages`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from poolwarden_lab.statedb import NULL_REF
 from poolwarden_lab.xapi import (
     busy,
     designation,
+    evacuation,
     events,
     host_verbs,
     mastering,
@@ -187,6 +188,7 @@ WITH_SESSION: dict[str, Verb] = {
     "lab.touch": lab_touch,
     **designation.WITH_SESSION,
     **host_verbs.WITH_SESSION,
+    **evacuation.WITH_SESSION,
     **vm_verbs.WITH_SESSION,
     **busy.WITH_SESSION,
     **messages.WITH_SESSION,

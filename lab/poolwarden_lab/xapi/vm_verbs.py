@@ -102,10 +102,10 @@ def pool_migrate(model: XapiModel, call: Call) -> Task[object]:
     vm, host = database.known("VM", call.text(1)), database.known("host", call.text(2))
     _assert_power(database, vm, "Running")
     placement.assert_can_boot_here(database, vm, host)
-    return (yield from with_task(model, call.method, _migrate(model, vm, host, model.times.migrate_ms)))
+    return (yield from with_task(model, call.method, migrate(model, vm, host, model.times.migrate_ms)))
 
 
-def _migrate(model: XapiModel, vm: str, target: str, takes_ms: int) -> Task[object]:
+def migrate(model: XapiModel, vm: str, target: str, takes_ms: int) -> Task[object]:
     """A domain is never alive on both: it ends here, then it goes on there, or here again if that fails."""
     database = mastering.database_of(model)
     uuid, name = database.get("VM", vm, "uuid"), database.get("VM", vm, "name__label")
@@ -244,7 +244,7 @@ def lab_vm_migrate(model: XapiModel, call: Call) -> Task[object]:
     vm = database.find("VM", call.text(1))
     if vm is None:
         raise XapiFault("UUID_INVALID", "VM", call.text(1))
-    return (yield from _migrate(model, vm, _host_ref(model, call.text(2)), 0))
+    return (yield from migrate(model, vm, _host_ref(model, call.text(2)), 0))
 
 
 def _host_ref(model: XapiModel, uuid: str) -> str:
