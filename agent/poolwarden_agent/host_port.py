@@ -114,14 +114,24 @@ HTTP_PORT, TLS_PORT = 80, 443
 
 
 class PinnedKey(NamedTuple):
-    """The order key that this host has pinned: its public half and its name; ``trouble``: why it cannot be used."""
+    """An order key that this host has pinned: its public half and its name."""
 
     public: bytes
     key_id: str
+
+
+class PinnedKeys(NamedTuple):
+    """All of them, in the order in which they were pinned; ``trouble``: why they cannot be used, and none counts."""
+
+    keys: Tuple[PinnedKey, ...]
     trouble: str
 
+    @property
+    def ids(self) -> Tuple[str, ...]:
+        return tuple(each.key_id for each in self.keys)
 
-NO_KEY = PinnedKey(b"", "", "")
+
+NO_KEYS = PinnedKeys((), "")
 # A run of a fence agent. ``code``: exit status, negative a signal; None: cut off, or (not started) never begun.
 FenceRun = NamedTuple(
     "FenceRun",
@@ -196,9 +206,9 @@ class HostPort(object):
         """Where agent.conf says that collectors are, HOST:PORT each."""
         return ()
 
-    def order_key(self) -> PinnedKey:
-        """The order key that is pinned now; NO_KEY: none is."""
-        return NO_KEY
+    def order_keys(self) -> PinnedKeys:
+        """The order keys that are pinned now; NO_KEYS: none is."""
+        return NO_KEYS
 
     def signature_fits(self, public: bytes, signature: bytes, data: bytes) -> bool:
         """Was this signature made over these bytes by the key with this public half (Ed25519)?"""
@@ -210,7 +220,7 @@ class HostPort(object):
 
     def local_trouble(self) -> str:
         """What of its own files about that cannot be used, in one sentence; empty: nothing."""
-        return self.order_key().trouble
+        return self.order_keys().trouble
 
     def pool_hosts(self) -> Optional[Tuple[Tuple[str, str], ...]]:
         """(UUID, address) of every host of the database that would be loaded; None: it cannot be read."""

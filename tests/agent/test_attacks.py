@@ -9,7 +9,7 @@ import pytest
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent.dom0.system import order_key
 from poolwarden_agent.host.host_side import HostSide
-from poolwarden_agent.host_port import PinnedKey
+from poolwarden_agent.host_port import PinnedKey, PinnedKeys
 from poolwarden_agent.process.link_process import LinkProcess
 from poolwarden_agent.process.pipe import MESSAGE, Frames, unnumbered
 from poolwarden_agent.process.runner import Runner
@@ -46,7 +46,7 @@ def result_of(stream, given):
 @pytest.fixture
 def pinned(agent, collector):
     """The running agent has pinned a key; its stream. The collector has the real certificate."""
-    order_key.pin(str(agent.tree.root), PUBLIC)
+    order_key.pin(str(agent.tree.root), [PUBLIC])
     agent.tree.systemctl("exit 0")
     agent.start()
     stream = collector.stream()
@@ -164,7 +164,7 @@ def told(path):
 def test_a_compromised_link_side_forges_no_order(short):
     """It owns the pipe and may say whatever it likes on it: the host side, root's, verifies by itself."""
     port = FakePort()
-    port.order_key = lambda: PinnedKey(PUBLIC, order_key.key_id(PUBLIC), "")
+    port.order_keys = lambda: PinnedKeys((PinnedKey(PUBLIC, order_key.key_id(PUBLIC)),), "")
     port.signature_fits = order_key.fits
     given = order(port, "forged", promote=pb.Promote())
     forged = [

@@ -8,6 +8,7 @@ import pytest
 from poolwarden_agent.commands import enrol
 from poolwarden_agent.config import load, read_certificates
 from poolwarden_agent.dom0.identity.tls_files import TlsFiles
+from poolwarden_agent.dom0.system import order_key
 
 from . import tree as trees
 from .enrolment_server import ORDER_KEY, EnrolmentServer, fingerprint
@@ -147,6 +148,14 @@ def test_the_token_comes_from_a_file_or_standard_input(tree, server, call, monke
         {"collector": ""},
         {"collector_name": "a\nb"},
         {"order_key": "zz"},
+        {"order_keys": ["zz"]},
+        {"order_keys": "ab" * 32},
+        {"order_keys": [ORDER_KEY, 7]},
+        {"order_keys": ["%064x" % number for number in range(16)]},
+        {"collectors": ["x:1\nuser = root"]},
+        {"collectors": "x:1"},
+        {"collectors": ["x:1", ""]},
+        {"collectors": ["x:%d" % (number + 1) for number in range(16)]},
         {"certificate": "x"},
         {"ca": ""},
     ],
@@ -175,6 +184,23 @@ def test_a_kill_leaves_what_a_second_run_mends(tree, server, call, monkeypatch, 
     assert killed_at(monkeypatch, step, call) == step
     assert call()[0] == 0 and pair_is_good(tree)
     assert [name for name in os.listdir(tls(tree).directory) if name.endswith((".new", ".part"))] == []
+
+
+def test_the_collectors_and_the_keys_of_all_of_them_are_taken(tree, server, call, capsys):
+    others = ["cd" * 32, "ef" * 32]
+    server.changes = {"collectors": ["b.example:1", server.agents, "[fd00::1]:1"], "order_keys": [ORDER_KEY] + others}
+    assert call()[0] == 0
+    assert "\ncollector = 127.0.0.1:7443, b.example:1, [fd00::1]:1\n" in tree.text("etc/poolwarden/agent.conf")
+    keys = order_key.OrderKeys(tree.path(""))
+    assert [each.public.hex() for each in keys.look().keys] == [ORDER_KEY] + others
+    assert enrol.main(["--status", "--root", str(tree.root)]) == 0
+    said = capsys.readouterr().out
+    assert "signed by key %s, or key %s, or key %s" % (ORDER_KEY, *others) in said
+    assert "127.0.0.1:7443, b.example:1, [fd00::1]:1, named collector" in said and "now:" in said
+    server.changes = {}
+    assert call()[0] == 0
+    assert [each.public.hex() for each in keys.look().keys] == [ORDER_KEY], "whoever is not named is not obeyed"
+    assert "\ncollector = 127.0.0.1:7443\n" in tree.text("etc/poolwarden/agent.conf")
 
 
 def test_start_enables_and_restarts_it(tree, server, call):

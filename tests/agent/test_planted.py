@@ -63,7 +63,7 @@ def word_of_the_gate(tree):
 
 
 def order_key_pinned(tree):
-    order_key.pin(str(tree.root), b"k" * 32)
+    order_key.pin(str(tree.root), [b"k" * 32, b"l" * 32])
 
 
 def key_kept(tree):
@@ -94,7 +94,7 @@ WRITES = [
     (latch_closed, [OURS + "latch"]),
     (ballast, [OURS + "ballast", OURS + "ballast.new"]),
     (word_of_the_gate, [boot_findings.FOUND, boot_findings.FOUND + ".new"]),
-    (order_key_pinned, [order_key.FILE, order_key.FILE + ".new"]),
+    (order_key_pinned, [order_key.FILE, order_key.FILE + ".new", order_key.ALL, order_key.ALL + ".new"]),
     (key_kept, [TLS + tls_files.NEXT_KEY, TLS + tls_files.NEXT_KEY + ".part"]),
     (first_piece, [TEMPORARY]),
     (next_piece, [TEMPORARY]),

@@ -167,7 +167,7 @@ def signed(port_of, body, **content):
 
 
 def test_at_a_signed_word_it_goes_to_one_on_no_list_and_back_to_its_list_when_that_ends(site):
-    order_key.pin(str(site.tree.root), PUBLIC)
+    order_key.pin(str(site.tree.root), [PUBLIC])
     other, only = site.collector(), site.collector()
     other.opening = only.opening = []
     site.start(only.address)

@@ -11,7 +11,7 @@ from poolwarden_agent.core import signed
 from poolwarden_agent.core.orders import LONGEST_VALID_MS
 from poolwarden_agent.core.signed import Envelope, Here, implausible, wrong
 from poolwarden_agent.dom0.system import order_key
-from poolwarden_agent.host_port import PinnedKey
+from poolwarden_agent.host_port import NO_KEYS, PinnedKey, PinnedKeys
 
 from .fake_port import HOST, POOL, order
 
@@ -55,7 +55,7 @@ def welcome(port, secret=SECRET, public=PUBLIC, epoch=5, **other):
 @pytest.fixture
 def pinned(port):
     """The port has this key pinned."""
-    port.order_key = lambda: PinnedKey(PUBLIC, order_key.key_id(PUBLIC), "")
+    port.order_keys = lambda: PinnedKeys((PinnedKey(PUBLIC, order_key.key_id(PUBLIC)),), "")
     port.signature_fits = order_key.fits
     return port
 
@@ -202,7 +202,7 @@ def test_a_host_that_does_not_know_its_pool_takes_any():
 
 
 def test_where_the_pinned_key_cannot_be_used_nothing_counts(side, port):
-    port.order_key = lambda: PinnedKey(b"", "", "the file is spoiled")
+    port.order_keys = lambda: PinnedKeys((), "the file is spoiled")
     given = order(port, claim=pb.Claim())
     assert ended(side, pb.CollectorMessage(order=given)) == "unsigned"
     assert ended(side, sealed_order(given)) == "bad-signature"
@@ -212,7 +212,7 @@ def test_where_the_pinned_key_cannot_be_used_nothing_counts(side, port):
 def test_another_pinned_key_wants_another_hello(side, port):
     assert side.conversation.link_up()[0].hello.order_key_id == ""
     assert not side.conversation.outdated()
-    port.order_key = lambda: PinnedKey(PUBLIC, order_key.key_id(PUBLIC), "")
+    port.order_keys = lambda: PinnedKeys((PinnedKey(PUBLIC, order_key.key_id(PUBLIC)),), "")
     assert side.conversation.outdated()
     assert side.conversation.link_up()[0].hello.order_key_id == order_key.key_id(PUBLIC)
     assert not side.conversation.outdated()
@@ -258,28 +258,113 @@ def test_a_signed_jump_is_taken(side, pinned):
 
 
 def test_the_file_is_read_when_it_changes(tree):
-    keys = order_key.OrderKeyFile(str(tree.root))
-    assert keys.look() == PinnedKey(b"", "", "")
-    order_key.pin(str(tree.root), PUBLIC)
-    assert keys.look() == PinnedKey(PUBLIC, order_key.key_id(PUBLIC), "")
-    order_key.pin(str(tree.root), OTHER_PUBLIC)
-    assert keys.look().public == OTHER_PUBLIC
+    keys = order_key.OrderKeys(str(tree.root))
+    assert keys.look() == NO_KEYS
+    order_key.pin(str(tree.root), [PUBLIC])
+    assert keys.look() == PinnedKeys((PinnedKey(PUBLIC, order_key.key_id(PUBLIC)),), "")
+    order_key.pin(str(tree.root), [OTHER_PUBLIC])
+    assert publics(keys) == [OTHER_PUBLIC] and not os.path.exists(tree.path(order_key.ALL))
+    order_key.pin(str(tree.root), [PUBLIC, OTHER_PUBLIC])
+    assert publics(keys) == [PUBLIC, OTHER_PUBLIC]
     os.unlink(tree.path(order_key.FILE))
-    assert keys.look().public == b"" and not keys.look().trouble
+    assert keys.look() == NO_KEYS, "whatever the list says"
+
+
+def publics(keys):
+    found = keys.look()
+    assert not found.trouble
+    return [each.public for each in found.keys]
+
+
+THIRD = b"t" * 32
+
+
+@pytest.mark.parametrize("before", [[PUBLIC], [PUBLIC, OTHER_PUBLIC], [PUBLIC, OTHER_PUBLIC, THIRD]])
+@pytest.mark.parametrize(
+    "after", [[PUBLIC], [OTHER_PUBLIC], [THIRD], [PUBLIC, THIRD], [OTHER_PUBLIC, THIRD], [THIRD, PUBLIC, OTHER_PUBLIC]]
+)
+def test_at_every_instant_of_a_change_no_other_key_counts(tree, monkeypatch, before, after):
+    root, real, seen = str(tree.root), order_key._write, []
+    order_key.pin(root, before)
+
+    def write(target, keys):
+        real(target, keys)
+        seen.append(publics(order_key.OrderKeys(root)))
+
+    monkeypatch.setattr(order_key, "_write", write)
+    order_key.pin(root, after)
+    assert publics(order_key.OrderKeys(root)) == after == seen[-1]
+    assert all(each in (before, after, after[:1]) for each in seen), seen
+
+
+def test_what_an_older_agent_pins_or_reads_is_the_first_and_alone_counts(tree):
+    root = str(tree.root)
+    order_key.pin(root, [PUBLIC, OTHER_PUBLIC])
+    assert tree.text(order_key.FILE) == PUBLIC.hex() + "\n", "as it has always been read"
+    tree.put(order_key.FILE, THIRD.hex() + "\n")
+    assert publics(order_key.OrderKeys(root)) == [THIRD], "the list is of before"
+    order_key.pin(root, [PUBLIC])
+    assert publics(order_key.OrderKeys(root)) == [PUBLIC], "and stays of before"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "\n", PUBLIC.hex() + "\nabc\n", PUBLIC.hex() + "\n" + "z" * 64 + "\n", "x" * 5000]
+)
+def test_a_list_that_is_spoiled_is_trouble_or_none(tree, text):
+    tree.put(order_key.FILE, PUBLIC.hex())
+    tree.put(order_key.ALL, text)
+    found = order_key.OrderKeys(str(tree.root)).look()
+    if text.strip():
+        assert found.keys == () and "order-keys does not hold" in found.trouble
+    else:
+        assert found.ids == (order_key.key_id(PUBLIC),)
+
+
+def test_a_list_that_others_can_write_is_trouble(tree):
+    order_key.pin(str(tree.root), [PUBLIC, OTHER_PUBLIC])
+    keys = order_key.OrderKeys(str(tree.root))
+    assert len(publics(keys)) == 2
+    os.chmod(tree.path(order_key.ALL), 0o666)
+    assert "order-keys is not a file that root alone can write" in keys.look().trouble and keys.look().keys == ()
+    os.chmod(tree.path(order_key.ALL), 0o644)
+    assert len(publics(keys)) == 2
+
+
+def test_each_of_several_keys_commands_and_no_other_one(side, port):
+    port.order_keys = lambda: PinnedKeys(
+        tuple(PinnedKey(each, order_key.key_id(each)) for each in (PUBLIC, OTHER_PUBLIC)), ""
+    )
+    port.signature_fits = order_key.fits
+    given = order(port, claim=pb.Claim())
+    assert ended(side, sealed_order(given)) is None
+    assert ended(side, sealed_order(given, secret=OTHER_SECRET, public=OTHER_PUBLIC)) is None
+    assert ended(side, sealed_order(given, secret=OTHER_SECRET)) == "bad-signature", "each key signs for itself"
+    assert ended(side, sealed_order(given, secret=SECRET, public=OTHER_PUBLIC)) == "bad-signature"
+    stranger_public, stranger = crypto_sign_seed_keypair(b"s" * 32)
+    assert ended(side, sealed_order(given, secret=stranger, public=stranger_public)) == "bad-signature"
+    assert ended(side, pb.CollectorMessage(order=given)) == "unsigned"
+    hello = side.conversation.link_up()[0].hello
+    assert (hello.order_key_id, list(hello.order_key_ids)) == (
+        order_key.key_id(PUBLIC),
+        [order_key.key_id(PUBLIC), order_key.key_id(OTHER_PUBLIC)],
+    )
+    port.order_keys = lambda: PinnedKeys((PinnedKey(PUBLIC, order_key.key_id(PUBLIC)),), "")
+    assert side.conversation.outdated(), "a key that is not pinned any more is told by another Hello"
+    assert ended(side, sealed_order(given, secret=OTHER_SECRET, public=OTHER_PUBLIC)) == "bad-signature"
 
 
 @pytest.mark.parametrize("text", ["", "abc", "00" * 31, "00" * 33, "zz" * 32, "00" * 32 + " x"])
 def test_a_file_that_is_no_key_is_trouble(tree, text):
     tree.put(order_key.FILE, text)
-    assert "64 hex digits" in order_key.OrderKeyFile(str(tree.root)).look().trouble
+    assert "64 hex digits" in order_key.OrderKeys(str(tree.root)).look().trouble
 
 
 def test_a_file_that_others_can_write_or_that_is_none_is_trouble(tree):
     tree.put(order_key.FILE, "00" * 32, 0o666)
-    keys = order_key.OrderKeyFile(str(tree.root))
+    keys = order_key.OrderKeys(str(tree.root))
     assert "root alone" in keys.look().trouble
     os.chmod(tree.path(order_key.FILE), 0o644)
-    assert keys.look().public == bytes(32)
+    assert publics(keys) == [bytes(32)]
     os.rename(tree.path(order_key.FILE), tree.path("elsewhere"))
     os.symlink(tree.path("elsewhere"), tree.path(order_key.FILE))
     assert "root alone" in keys.look().trouble

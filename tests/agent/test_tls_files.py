@@ -36,28 +36,41 @@ def killed_at(monkeypatch, step, run):
     return count[0]
 
 
+NAMES = ["ca.pem", "cert.pem", "key.pem", "order-key", "renewal"]
+SEVERAL = NAMES[:4] + ["order-keys", "renewal"]
+
+
 def content(tree):
-    return {name: files_of(tree).read(name) for name in ("ca.pem", "cert.pem", "key.pem", "order-key", "renewal")}
+    return {name: files_of(tree).read(name) for name in SEVERAL}
 
 
-@pytest.mark.parametrize("step", range(1, 11))
-def test_after_a_kill_at_any_rename_all_are_the_old_ones_or_all_the_new(tree, certificates, monkeypatch, step):
+@pytest.mark.parametrize(
+    ("old_keys", "new_keys", "names", "step"),
+    [([], [], NAMES, step) for step in range(1, 11)]
+    + [(["x"], [], SEVERAL, step) for step in (1, 6, 7, 8, 9, 10, 11, 12)]
+    + [([], ["x", "y"], SEVERAL, step) for step in (1, 6, 7, 8, 9, 10, 11, 12)],
+)
+def test_after_a_kill_at_any_rename_all_are_the_old_ones_or_all_the_new(
+    tree, certificates, monkeypatch, old_keys, new_keys, names, step
+):
     (tree.root / "etc/poolwarden/tls").mkdir(parents=True)
     ca = (certificates / "ca.pem").read_bytes()
 
-    def take(name, number):
+    def take(name, number, more):
         (tree.root / "etc/poolwarden/tls/next-key.pem").write_bytes((certificates / (name + ".key")).read_bytes())
         terms = Terms(number, number)
-        files_of(tree).install((certificates / (name + ".pem")).read_bytes(), ca, terms, b"%d" % number)
+        files_of(tree).install((certificates / (name + ".pem")).read_bytes(), ca, terms, ["%d" % number] + more)
 
-    take("host", 1)
+    take("host", 1, old_keys)
     old = content(tree)
-    assert killed_at(monkeypatch, step, lambda: take("collector", 2)) == step
+    assert killed_at(monkeypatch, step, lambda: take("collector", 2, new_keys)) == step
     with files_of(tree).settled():
         found = content(tree)
-    take("collector", 2)
-    assert found == (content(tree) if step > 6 else old), "the sixth rename is the key's"
-    assert sorted(os.listdir(files_of(tree).directory)) == ["ca.pem", "cert.pem", "key.pem", "order-key", "renewal"]
+    take("collector", 2, new_keys)
+    assert found == (content(tree) if step > len(names) + 1 else old), "the first rename after the staging is the key's"
+    assert sorted(os.listdir(files_of(tree).directory)) == names
+    listed = "".join("%s\n" % each for each in ["2"] + new_keys)
+    assert content(tree)["order-keys"] == (listed.encode() if names is SEVERAL else b"")
 
 
 def test_a_value_that_is_set_is_replaced_where_it_stands():

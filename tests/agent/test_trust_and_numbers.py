@@ -18,7 +18,7 @@ KEY, OTHER_KEY = "ab" * 32, "cd" * 32
 
 
 def pinned(tree):
-    return order_key.OrderKeyFile(tree.path("")).look().public.hex()
+    return " ".join(each.public.hex() for each in order_key.OrderKeys(tree.path("")).look().keys)
 
 
 def trusting(tree, *words):
@@ -42,6 +42,57 @@ def test_the_name_is_asked_for(tree, monkeypatch):
 @pytest.mark.parametrize("key", ["", "ab" * 31, "ab" * 33, "xy" * 32])
 def test_what_is_no_key_is_refused(tree, key):
     assert trusting(tree, key) == 1 and pinned(tree) == ""
+
+
+THIRD_KEY = "ef" * 32
+
+
+def test_keys_are_added_listed_and_removed(tree, capsys):
+    assert trusting(tree, "--list") == 0 and "no order key is pinned" in capsys.readouterr().out
+    assert trusting(tree, "--add", KEY) == 0 and pinned(tree) == KEY, "the first needs no name"
+    assert trusting(tree, "--add", OTHER_KEY, "--name", "h2") == 1 and pinned(tree) == KEY
+    assert trusting(tree, "--add", OTHER_KEY, "--name", "h1") == 0 and pinned(tree) == KEY + " " + OTHER_KEY
+    assert trusting(tree, "--add", OTHER_KEY.upper()) == 0 and "already" in capsys.readouterr().out
+    assert trusting(tree, "--list") == 0
+    ids = [order_key.key_id(bytes.fromhex(each)) for each in (KEY, OTHER_KEY)]
+    assert capsys.readouterr().out == "%s  %s\n%s  %s\n" % (ids[0], KEY, ids[1], OTHER_KEY)
+    assert trusting(tree, "--remove", THIRD_KEY) == 1 and "is not pinned" in capsys.readouterr().out
+    assert trusting(tree, "--remove", KEY, "--name", "h2") == 1 and pinned(tree) == KEY + " " + OTHER_KEY
+    assert trusting(tree, "--remove", ids[0], "--name", "h1") == 0 and pinned(tree) == OTHER_KEY
+    assert trusting(tree, "--remove", OTHER_KEY, "--name", "h1") == 1 and pinned(tree) == OTHER_KEY
+    assert "unsigned orders would be obeyed" in capsys.readouterr().out
+
+
+def test_one_key_alone_takes_the_place_of_all(tree):
+    trusting(tree, KEY)
+    trusting(tree, "--add", OTHER_KEY, "--name", "h1")
+    assert trusting(tree, KEY, "--name", "h2") == 1 and pinned(tree) == KEY + " " + OTHER_KEY
+    assert trusting(tree, KEY, "--name", "h1") == 0 and pinned(tree) == KEY
+    assert trusting(tree, THIRD_KEY, "--name", "h1") == 0 and pinned(tree) == THIRD_KEY
+
+
+def test_no_more_than_sixteen_are_pinned(tree, capsys):
+    trusting(tree, KEY)
+    added = [trusting(tree, "--add", "%064x" % number, "--name", "h1") for number in range(16)]
+    assert added == [0] * 15 + [1] and len(pinned(tree).split()) == 16
+    assert "16 keys are pinned" in capsys.readouterr().out
+
+
+def test_where_the_files_cannot_be_used_nothing_is_added_to_them(tree, capsys):
+    tree.put(order_key.FILE, "spoiled")
+    assert trusting(tree, "--list") == 1 and "nothing is obeyed" in capsys.readouterr().out
+    for words in (("--add", KEY), ("--remove", KEY)):
+        assert trusting(tree, *words, "--name", "h1") == 1 and tree.text(order_key.FILE) == "spoiled"
+    assert trusting(tree, KEY, "--name", "h1") == 0 and pinned(tree) == KEY
+
+
+@pytest.mark.parametrize("words", [[], ["--add"], [KEY, "--add", KEY], ["--list", KEY], ["--add", "ab" * 8]])
+def test_what_is_no_command_changes_nothing(tree, words):
+    try:
+        assert trusting(tree, *words) == 1
+    except SystemExit as error:
+        assert error.code == 2
+    assert pinned(tree) == ""
 
 
 def store(tree, **changes):

@@ -27,13 +27,13 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from poolwarden.enrolment_client import Door, EnrolmentError, plain
 from poolwarden_agent import __version__
-from poolwarden_agent.config import TLS, ConfigError, load
+from poolwarden_agent.config import MOST_COLLECTORS, TLS, ConfigError, load
 from poolwarden_agent.core import certificate
-from poolwarden_agent.core.collector_turns import joined
+from poolwarden_agent.core.collector_turns import joined, parsed
 from poolwarden_agent.dom0.identity import agent_conf, openssl
 from poolwarden_agent.dom0.identity.openssl import OpensslError
-from poolwarden_agent.dom0.identity.tls_files import CERTIFICATE, KEY, ORDER_KEY, Terms, TlsError, TlsFiles
-from poolwarden_agent.dom0.system import files
+from poolwarden_agent.dom0.identity.tls_files import CERTIFICATE, KEY, Terms, TlsError, TlsFiles
+from poolwarden_agent.dom0.system import files, order_key
 from poolwarden_agent.dom0.xapi import database
 from poolwarden_agent.process import link_file
 
@@ -117,17 +117,15 @@ def _enrol(given: argparse.Namespace, tls: TlsFiles) -> int:
             print(said)
     door = Door(given.collector, given.ca_fingerprint)
     answer = _certified(door, token, given, tls, host)
-    collector, name = _address(answer)
+    collectors, name = _addresses(answer)
     terms = _terms(answer)
-    order_key = answer.get("order_key") or ""
-    if not isinstance(order_key, str) or not _ORDER_KEY.match(order_key):
-        raise Trouble("the collector's answer holds no key of its orders; nothing was changed", "see its log", REFUSED)
-    tls.install(_pem(answer, "certificate"), _pem(answer, "ca"), terms, order_key.encode() + b"\n")
+    tls.install(_pem(answer, "certificate"), _pem(answer, "ca"), terms, _order_keys(answer))
+    listed = ", ".join(collectors)
     try:
-        agent_conf.write(conf, {"collector": collector, "collector_name": name})
+        agent_conf.write(conf, {"collector": listed, "collector_name": name})
     except OSError as error:
         raise Trouble("%s: %s" % (conf, error.strerror), "make room or become root, and run this again") from None
-    print("enrolled: host %s, agents' address %s; the next certificate comes by itself" % (host, collector))
+    print("enrolled: host %s, agents' address %s; the next certificate comes by itself" % (host, listed))
     return _started(given.root) if given.start else _advise()
 
 
@@ -200,14 +198,30 @@ def _pem(answer: Dict[str, Any], name: str) -> bytes:
     return text.encode("ascii", "replace")
 
 
-def _address(answer: Dict[str, Any]) -> Tuple[str, str]:
-    """Where agents dial, and the name that they find there; both go into a configuration file."""
-    address, name = answer.get("collector"), answer.get("collector_name") or "collector"
-    host, _, port = address.rpartition(":") if isinstance(address, str) else ("", "", "")
-    plain_host = re.match(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]{1,253})\Z", host)
-    if not plain_host or not port.isdigit() or not isinstance(name, str) or not _NAME.match(name):
+def _addresses(answer: Dict[str, Any]) -> Tuple[List[str], str]:
+    """Where agents dial, that collector first, and the name that they find there; all go into a configuration file."""
+    name = answer.get("collector_name") or "collector"
+    found = [answer.get("collector")] + _more(answer, "collectors")
+    addresses = list(dict.fromkeys(each if isinstance(each, str) else "" for each in found))
+    wrong = [each for each in addresses if parsed(each) is None]
+    if wrong or len(addresses) > MOST_COLLECTORS or not isinstance(name, str) or not _NAME.match(name):
         raise Trouble("the collector's answer names no address for agents; nothing was changed", "see its log", REFUSED)
-    return address, name
+    return addresses, name
+
+
+def _order_keys(answer: Dict[str, Any]) -> List[str]:
+    """Whose orders are obeyed here from now on: that collector's, then those of the ones that may take its place."""
+    found = [answer.get("order_key")] + _more(answer, "order_keys")
+    keys = list(dict.fromkeys(each if isinstance(each, str) else "" for each in found))
+    if len(keys) > order_key.MOST or not all(_ORDER_KEY.match(each) for each in keys):
+        raise Trouble("the collector's answer holds no key of its orders; nothing was changed", "see its log", REFUSED)
+    return keys
+
+
+def _more(answer: Dict[str, Any], name: str) -> List[Any]:
+    """A list of an answer; one that a collector of an earlier version does not give is empty."""
+    found = answer.get(name) or []
+    return found if isinstance(found, list) else [None]
 
 
 def _terms(answer: Dict[str, Any]) -> Terms:
@@ -260,8 +274,11 @@ def _status(root: str, tls: TlsFiles) -> int:
         print("renewal:     not by itself: it was not issued by enrolment")
     else:
         print("renewal:     issued %s, asked for after %d h" % (_day(terms.issued_s), terms.renew_after_s // 3600))
-    pinned = tls.read(ORDER_KEY).decode("ascii", "replace").strip()
-    print("orders:      %s" % ("signed by key %s" % pinned if pinned else "taken unsigned: no key is pinned"))
+    pinned = order_key.OrderKeys(root).look()
+    keys = ", or ".join("key %s" % each.public.hex() for each in pinned.keys)
+    print(
+        "orders:      %s" % (pinned.trouble or ("signed by %s" % keys if keys else "taken unsigned: no key is pinned"))
+    )
     try:
         config = load(os.path.join(root, "etc/poolwarden/agent.conf"), root)
         listed = ", ".join(joined(each) for each in config.collectors)

@@ -66,7 +66,7 @@ from poolwarden_agent.host_port import (
     FenceRun,
     HostPort,
     Identity,
-    PinnedKey,
+    PinnedKeys,
     PoolView,
     Toolstack,
     VmPlace,
@@ -94,7 +94,7 @@ class Dom0(HostPort):
         self._slots = Slots(os.path.join(root, SLOTS))
         self._remark = ""
         self._handover = Handover(root)
-        self._order_key = order_key.OrderKeyFile(root)
+        self._order_keys = order_key.OrderKeys(root)
         self._policy = policy_file.PolicyFile(root)
         self._ballast = Ballast(os.path.join(root, SLOTS))
         self._latch = latch.Latch(os.path.join(root, SLOTS))
@@ -181,8 +181,8 @@ class Dom0(HostPort):
     def collectors(self) -> Tuple[str, ...]:
         return tuple(joined(each) for each in self._config.collectors)
 
-    def order_key(self) -> PinnedKey:
-        return self._order_key.look()
+    def order_keys(self) -> PinnedKeys:
+        return self._order_keys.look()
 
     def signature_fits(self, public: bytes, signature: bytes, data: bytes) -> bool:
         return order_key.fits(public, signature, data)
@@ -191,7 +191,7 @@ class Dom0(HostPort):
         return self._policy.look().policy
 
     def local_trouble(self) -> str:
-        return self._order_key.look().trouble or self._policy.look().trouble
+        return self._order_keys.look().trouble or self._policy.look().trouble
 
     def pool_hosts(self) -> Optional[Tuple[Tuple[str, str], ...]]:
         return self._peers.hosts()

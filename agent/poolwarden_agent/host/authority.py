@@ -2,9 +2,9 @@
 
 Rules
 -----
-* Where an order key is pinned, Welcome, Settings, Order, GateAnswer, Renewal and Elsewhere count only inside Signed
-  content that verifies with it and is for this host (core/signed.py). It is verified here, in root's process: the link
-  side, which speaks with the network, can relay orders and forge none.
+* Where order keys are pinned, Welcome, Settings, Order, GateAnswer, Renewal and Elsewhere count only inside Signed
+  content that verifies with one of them and is for this host (core/signed.py). It is verified here, in root's process:
+  the link side, which speaks with the network, can relay orders and forge none.
 * Where none is pinned, Signed content counts as its content would, unsigned.
 * Where what is pinned cannot be read nothing of the six counts.
 * Challenges and requests for a report change nothing here and come unsigned.
@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent.core import signed
-from poolwarden_agent.host_port import HostPort
+from poolwarden_agent.host_port import HostPort, PinnedKeys
 
 NEEDS_IT = ("welcome", "settings", "order", "gate_answer", "renewal", "elsewhere")
 JUDGED_INSIDE = ("order", "gate_answer")
@@ -44,27 +44,28 @@ class Authority(object):
     def open(self, message: pb.CollectorMessage) -> Heard:
         """The message that counts: the content of a signed one."""
         kind = message.WhichOneof("body")
-        pinned = self._port.order_key()
+        pinned = self._port.order_keys()
         if kind != "signed":
-            if kind not in NEEDS_IT or not (pinned.public or pinned.trouble):
+            if kind not in NEEDS_IT or not (pinned.keys or pinned.trouble):
                 return Heard(message, False)
-            text = pinned.trouble or "it is not signed, and this host has pinned the order key %s" % pinned.key_id
+            text = pinned.trouble or "it is not signed, and this host has pinned the order key %s" % _named(pinned)
             return Heard(message, False, signed.UNSIGNED, text)
         content = _content(message.signed.payload)
         if content is None:
             return Heard(message, False, signed.BAD_SIGNATURE, "what is signed cannot be read")
         inside = _unwrapped(content)
-        if not pinned.public and not pinned.trouble:
+        if not pinned.keys and not pinned.trouble:
             return Heard(inside, False)
-        why = pinned.trouble or self._wrong(message.signed, content, pinned.public, pinned.key_id)
+        why = pinned.trouble or self._wrong(message.signed, content, pinned)
         return Heard(inside, not why, signed.BAD_SIGNATURE if why else "", why)
 
-    def _wrong(self, given: pb.Signed, content: pb.SignedContent, public: bytes, key_id: str) -> str:
-        if given.key_id != key_id:
-            return "it is signed with the order key %.16s, this host has pinned %s" % (given.key_id, key_id)
+    def _wrong(self, given: pb.Signed, content: pb.SignedContent, pinned: PinnedKeys) -> str:
+        public = next((each.public for each in pinned.keys if each.key_id == given.key_id), None)
+        if public is None:
+            return "it is signed with the order key %.16s, this host has pinned %s" % (given.key_id, _named(pinned))
         # safety: over the very bytes that came; what is read from them below is nothing that anybody else has put in.
         if not self._port.signature_fits(public, given.signature, signed.CONTEXT + given.payload):
-            return "its signature is not the pinned order key's"
+            return "its signature is not that order key's"
         identity = self._port.identity()
         here = signed.Here(self._pool(), identity.host, identity.boot_id, self._port.mono_ms())
         kind = content.WhichOneof("body") or ""
@@ -78,6 +79,10 @@ class Authority(object):
             content.valid_for_ms,
         )
         return signed.wrong(envelope, _inside(content, envelope), kind in JUDGED_INSIDE, here)
+
+
+def _named(pinned: PinnedKeys) -> str:
+    return ", ".join(pinned.ids)
 
 
 def _content(payload: bytes) -> Optional[pb.SignedContent]:

@@ -39,6 +39,7 @@ Settings = NamedTuple(
         ("view_interval_ms", int),
     ],
 )
+Trust = Tuple[Tuple[str, ...], str]  # the pinned order keys' names, and what of its own files cannot be used
 DEFAULTS = Settings(2000, 2000, 1500, True, 5000)
 
 
@@ -75,7 +76,7 @@ class Conversation(object):
         self._welcomed = False  # not told yet
         self._of_capsules: List[pb.CollectorMessage] = []  # as it came, not taken in yet
         self.pool_said = ""  # the pool in this stream's Hello
-        self._trust_said = ("", "")  # and the order key's name, and what of its own files cannot be used
+        self._trust_said: Trust = ((), "")
         self._python = python_version
         self._background = background
         self._sequence = 0
@@ -99,7 +100,9 @@ class Conversation(object):
         opened.capabilities.extend(self._port.capabilities())
         opened.fence_agents.extend(self._port.fence_agents())
         self._trust_said = self._trust()
-        opened.order_key_id, opened.local_trouble = self._trust_said
+        ids, opened.local_trouble = self._trust_said
+        opened.order_key_id = ids[0] if ids else ""
+        opened.order_key_ids.extend(ids)
         if self._executor.state.hold is not None:
             opened.hold.CopyFrom(self._sections.hold())
         if self._boot.there:
@@ -110,8 +113,8 @@ class Conversation(object):
         """Is something else true now than what this stream's Hello has said? Only another Hello can say so."""
         return self._executor.pool() != self.pool_said or self._trust() != self._trust_said
 
-    def _trust(self) -> Tuple[str, str]:
-        return self._port.order_key().key_id, self._port.local_trouble()
+    def _trust(self) -> Trust:
+        return self._port.order_keys().ids, self._port.local_trouble()
 
     def nobody_listens(self, why: str = "") -> None:
         """No stream is up: keep what happens, to tell it afterwards; to be called each report interval."""

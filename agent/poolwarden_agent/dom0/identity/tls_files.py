@@ -2,6 +2,7 @@
 
     ca.pem cert.pem key.pem    as the link side reads them
     order-key                  the pinned public key of the collector's orders, hex
+    order-keys                 all of them, where there are or were several (dom0/system/order_key.py)
     renewal                    when the certificate came and when its successor is asked for, JSON
     next-key.pem               the key that is being certified: kept until it is, so that asking again asks for the same
 
@@ -19,13 +20,13 @@ import fcntl
 import json
 import os
 import ssl
-from typing import Callable, Dict, Iterator, NamedTuple, Optional
+from typing import Callable, Dict, Iterator, NamedTuple, Optional, Sequence
 
 from poolwarden_agent.dom0.system import plain_files
 
 CA, CERTIFICATE, KEY = "ca.pem", "cert.pem", "key.pem"
-ORDER_KEY, RENEWAL, NEXT_KEY = "order-key", "renewal", "next-key.pem"
-ORDER = (KEY, CA, ORDER_KEY, RENEWAL, CERTIFICATE)  # in which they are renamed
+ORDER_KEY, ORDER_KEYS, RENEWAL, NEXT_KEY = "order-key", "order-keys", "renewal", "next-key.pem"
+ORDER = (KEY, CA, ORDER_KEY, ORDER_KEYS, RENEWAL, CERTIFICATE)  # in which they are renamed
 NEW = ".new"
 MOST = 256 * 1024
 
@@ -91,10 +92,10 @@ class TlsFiles(object):
         certificate: bytes,
         ca: bytes,
         terms: Terms,
-        order_key: Optional[bytes] = None,
+        order_keys: Sequence[str] = (),
         taking: Callable[[], None] = lambda: None,
     ) -> None:
-        """Replace certificate, authority and key by these and by the key that waited. ``order_key`` None: it stays.
+        """Replace certificate, authority and key by these and by the key that waited. No ``order_keys``: they stay.
 
         ``taking`` is called once all are good and written, right before they take their names.
 
@@ -109,8 +110,10 @@ class TlsFiles(object):
                 RENEWAL: json.dumps(terms._asdict()).encode() + b"\n",
                 KEY: key,
             }
-            if order_key is not None:
-                content[ORDER_KEY] = order_key
+            if order_keys:
+                content[ORDER_KEY] = order_keys[0].encode() + b"\n"
+            if len(order_keys) > 1 or (order_keys and os.path.lexists(self.path(ORDER_KEYS))):
+                content[ORDER_KEYS] = "".join(each + "\n" for each in order_keys).encode()
             try:
                 self._stage(content)
             except TlsError:
