@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from google.protobuf import message_factory
 from google.protobuf.descriptor import FieldDescriptor
 
 from poolwarden.v1 import agent_link_pb2 as pb
@@ -234,3 +235,57 @@ def test_every_address_of_the_contract_has_that_form() -> None:
     texts = {name for name, field in FIELDS if field.cpp_type == FieldDescriptor.CPPTYPE_STRING}
     named = {name for name in texts if "address" in name.rpartition(".")[2]} - {"MachineIdentity.bmc_address"}
     assert named | {"RoleAnswer.follows"} == bounds.ADDRESSES
+
+
+# ------------------------------------------------------------------------------------------------ looked at together
+
+_TEXTS = (
+    "",
+    "plain",
+    "10.0.0.1",
+    "fe80::1",
+    "[2001:DB8::1]",
+    "é",
+    "a\nb",
+    "\x1b[2J",
+    "x" * 256,
+    "x" * 257,
+    "x" * 1_025,
+)
+_NUMBERS = (0, 1, bounds.MOST, bounds.MOST + 1, (1 << 63) - 1)
+
+
+def _quick_kinds() -> list[tuple[bounds._Plan, Any]]:
+    found: dict[str, tuple[bounds._Plan, Any]] = {}
+
+    def walk(plan: bounds._Plan, kind: Any) -> None:
+        found[kind.full_name] = plan, kind
+        for field in kind.fields:
+            if field.message_type is not None:
+                walk(plan.inside[field.number], field.message_type)
+
+    walk(bounds._MESSAGE, pb.AgentMessage.DESCRIPTOR)
+    return list(found.values())
+
+
+@pytest.mark.parametrize("plan,kind", _quick_kinds(), ids=lambda each: getattr(each, "name", ""))
+def test_what_is_looked_at_together_is_what_each_field_by_itself_would_leave_as_it_is(plan: Any, kind: Any) -> None:
+    """Whatever one field holds; and of a message of a host that runs the short way is taken."""
+    make = message_factory.GetMessageClass(kind)
+    alone = not (plan.exact or plan.lists or plan.inside)
+    decides = {bounds._Bound.EPOCH, bounds._Bound.TERM} & set(plan.numbers.values())
+    assert plan.quick(make()) == (alone and not decides)
+    for field in kind.fields:
+        texts = field.number in plan.texts and not field.is_repeated
+        for value in _TEXTS if texts else _NUMBERS if field.number in plan.numbers else ():
+            message = make(**{field.name: value})
+            before, walk = message.SerializeToString(), bounds._Walk(Limits)
+            quick = plan.quick(message)
+            try:
+                walk.through(message, plan, "report")
+                left = message.SerializeToString() == before and not walk.cut
+            except Implausible:
+                left = False
+            assert left or not quick, (field.name, value)
+            plain = value in ("", "plain", "10.0.0.1", 0, 1, bounds.MOST)
+            assert quick or not alone or decides or not plain, (field.name, value)

@@ -165,7 +165,7 @@ async def test_a_flood_is_ended_by_name_counted_and_told_and_its_host_counts_as_
         await agent.send(report=pb.Report(full=True))
         await until(lambda: (s := known(rig, HOSTS[0])) and s.reported)
         (account,) = rig.parts.gateway._accounts._of[HOSTS[0]].values()
-        account._left[budgets.MESSAGES] = -1_000.0
+        account._left[budgets.MESSAGES.word] = -1_000.0
         await agent.send(report=pb.Report())
         ended = await agent.ended()
         assert ended.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and "100 messages a second" in str(ended.details())
@@ -175,7 +175,7 @@ async def test_a_flood_is_ended_by_name_counted_and_told_and_its_host_counts_as_
         body = rig.parts.journal.alerts(POOL)[0]["body"]
         assert "100 messages a second" in body and "epoch_above" not in body
         assert roster.now() - known(rig, HOSTS[0]).last_heard < 3_000
-        account._left[budgets.MESSAGES] = 10.0
+        account._left[budgets.MESSAGES.word] = 10.0
         await rig.agent(HOSTS[0])  # it is let in again, with what its account has by then
 
 

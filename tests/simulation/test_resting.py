@@ -38,7 +38,7 @@ def test_a_quiet_pool_costs_few_steps_and_misses_none_of_its_deadlines(monkeypat
     why, rested, always = resting.difference(script)
     assert not why
     assert rested.done[-1].ms > 600_000 and rested.steps < always.steps / 10
-    monkeypatch.setattr(Bound, "flips_at", lambda self, numbers: 1 << 62)
+    monkeypatch.setattr(Bound, "flips_at", lambda self, steady: 1 << 62)
     assert resting.course(script, always=False).done != always.done
 
 

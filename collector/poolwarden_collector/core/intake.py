@@ -36,6 +36,7 @@ from poolwarden_collector.core.failover.toolstack_fence import transferred
 from poolwarden_collector.core.followups import power_switch
 from poolwarden_collector.core.model import events as ev
 from poolwarden_collector.core.model import order_id as order_ids
+from poolwarden_collector.core.model.changed import changed
 from poolwarden_collector.core.model.effects import SendChallenge
 from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.host_facts import Liveness, Probe, ProbeOutcome
@@ -120,7 +121,7 @@ def _reported(tx: Transaction, event: ev.AgentReported) -> None:
         # What a machine is stands in its Hello; only what its BMC tells it comes later.
         machine = replace(hello.machine, bmc_address=told.bmc_address, bmc_guid=told.bmc_guid)
         hello = hello if machine == hello.machine else replace(hello, machine=machine)
-    heard = replace(
+    heard = changed(
         agent, hello=hello, facts=event.facts, reported=True, last_heard=_arrived(tx, event), connected=True
     )
     agent_streams.put(tx, heard)
@@ -129,7 +130,7 @@ def _reported(tx: Transaction, event: ev.AgentReported) -> None:
     for probe in event.facts.probes:
         _standing(tx, event.host, probe)
         _certificate(tx, probe)
-        if not foreign(tx, event.host, probe):
+        if _may_tell_life(tx, probe.target) and not foreign(tx, event.host, probe):
             _probe_life(tx, probe, f"{tx.name(event.host)}'s probe")
     _ha(tx, event)
     announcements.note_upgrade(tx, event.host)
@@ -443,6 +444,11 @@ def _collector_probed(tx: Transaction, event: ev.CollectorProbed) -> None:
         tx.change(CollectorProbes, standing=(event.host, event.certificate))
     if ok and fits:
         _probe_life(tx, Probe(event.host, "", event.outcome, event.at), "the collector's own probe")
+
+
+def _may_tell_life(pool: Snapshot, host: HostId) -> bool:
+    """Is there anything that a sign of life of this host would end? A report of a pool of 64 brings 63 probes."""
+    return host in pool.record.confirmed or bool(_off_readings(pool, host))
 
 
 def _off_readings(pool: Snapshot, host: HostId) -> list[PowerReading]:

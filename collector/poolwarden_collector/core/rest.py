@@ -21,13 +21,14 @@ Rules
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any, NoReturn, cast
 
 from poolwarden_collector.core.engine import StepResult, only_taken_in, step
 from poolwarden_collector.core.evidence.verdict import Verdict
 from poolwarden_collector.core.model import host_facts as of
+from poolwarden_collector.core.model.changed import changed
 from poolwarden_collector.core.model.events import AgentReported, CollectorProbed, Tick
 from poolwarden_collector.core.model.values import Ms
 from poolwarden_collector.core.state.live import AgentState, Pool, PoolLive, Site
@@ -36,6 +37,15 @@ from poolwarden_collector.core.state.live_slices import CollectorProbe, Collecto
 _NEVER: Ms = 1 << 62
 
 _LIVE = tuple(item.name for item in fields(PoolLive))
+
+
+def _reader(names: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:
+    """All of these fields at once, a tuple also of one."""
+    read = operator.attrgetter(*names)
+    return read if len(names) > 1 else lambda value: (read(value),)
+
+
+_read_live = _reader(_LIVE)
 
 # The numbers that an idle agent tells anew again and again, and where they are; anything else that changes is news.
 _TOLD: dict[type, tuple[str, ...]] = {
@@ -51,6 +61,7 @@ _TOLD: dict[type, tuple[str, ...]] = {
     CollectorProbe: ("at", "answered_at"),
 }
 _NAMES = {kind: tuple(item.name for item in fields(kind)) for kind in _TOLD}
+_READ = {kind: _reader(names) for kind, names in _NAMES.items()}
 _INTO = {
     AgentState: ("facts",),
     of.HostFacts: ("observed", "xapi", "database", "disks", "probes", "around"),
@@ -81,19 +92,26 @@ class Bound:
     constant: int
     below: bool
 
-    def _steady(self, numbers: list[int]) -> int:
-        return self.constant + sum(numbers[at] if at > 0 else -numbers[-at] for at in self.told)
+    def steady(self, numbers: list[int]) -> int:
+        """What does not go with the clock."""
+        found = self.constant
+        for at in self.told:
+            found += numbers[at] if at > 0 else -numbers[-at]
+        return found
 
-    def flips_at(self, numbers: list[int]) -> Ms:
+    def flips_at(self, steady: int) -> Ms:
         """From which instant of its clock on it turns out otherwise."""
         if self.below and self.slope == 1:
-            return -self._steady(numbers)
+            return -steady
         if not self.below and self.slope == -1:
-            return self._steady(numbers) + 1
+            return steady + 1
         return _NEVER
 
-    def holds(self, numbers: list[int], clock: Ms) -> bool:
-        return (self.slope * clock + self._steady(numbers) < 0) is self.below
+    def holds(self, steady: int, now: Ms, late: Ms) -> bool:
+        """On its own clock; ``asof`` may be as late as this, and up to date at once."""
+        if (self.slope * now + steady < 0) is not self.below:
+            return False
+        return not self.heard or (self.slope * (now - late) + steady < 0) is self.below
 
 
 class Noted:
@@ -322,7 +340,8 @@ class Rest:
         self.until = self._first()
 
     def _first(self) -> Ms:
-        return min((bound.flips_at(self._numbers) for bound in self._bounds), default=_NEVER)
+        numbers = self._numbers
+        return min((bound.flips_at(bound.steady(numbers)) for bound in self._bounds), default=_NEVER)
 
     def holds(self, now: Ms, late: Ms) -> bool:
         if now >= self.until:
@@ -331,19 +350,36 @@ class Rest:
 
     def takes(self, told: list[tuple[Place, int]], now: Ms, late: Ms) -> bool:
         """These numbers are others now: is everything as it was with them? Then the rest goes on with them."""
-        changes = [(self._places[place], value) for place, value in told if place in self._places]
-        if any(at in self._pinned for at, _ in changes):
+        places = self._places
+        changes = {places[place]: value for place, value in told if place in places}
+        if not self._pinned.isdisjoint(changes):
             return False
-        before, numbers = [(at, self._numbers[at]) for at, _ in changes], self._numbers
-        for at, value in changes:
-            numbers[at] = value
-        concerned = dict.fromkeys(bound for at, _ in changes for bound in self._of.get(at, ()))
-        if all(b.holds(numbers, now) and (not b.heard or b.holds(numbers, now - late)) for b in concerned):
-            self.until = min([self.until, *(bound.flips_at(numbers) for bound in concerned)])
-            return True
-        for at, value in before:
-            numbers[at] = value
-        return False
+        numbers = self._numbers
+        before = {at: numbers[at] for at in changes}
+        self._put(changes)
+        until = self._until_with(changes, now, late)
+        if until is None:
+            self._put(before)
+            return False
+        self.until = until
+        return True
+
+    def _put(self, values: dict[int, int]) -> None:
+        for at, value in values.items():
+            self._numbers[at] = value
+
+    def _until_with(self, changes: Iterable[int], now: Ms, late: Ms) -> Ms | None:
+        """The deadline with these numbers as they are now; None: one of their comparisons turns out otherwise."""
+        until, numbers, seen = self.until, self._numbers, set()
+        for at in changes:
+            for bound in self._of.get(at, ()):
+                if id(bound) not in seen:
+                    seen.add(id(bound))
+                    steady = bound.steady(numbers)
+                    if not bound.holds(steady, now, late):
+                        return None
+                    until = min(until, bound.flips_at(steady))
+        return until
 
 
 def rest_of(pool: Pool, now: Ms, site: Site) -> Rest | None:
@@ -374,9 +410,10 @@ def taken_in(rest: Rest, pool: Pool, event: AgentReported | CollectorProbed, now
     if not _did_nothing(pool, done, _TAKEN_IN) or before.agents.keys() != after.agents.keys():
         return None
     told: list[tuple[Place, int]] = []
+    others = ((host, agent, after.agents[host]) for host, agent in before.agents.items())
     same = (
         _alike(before.own_probe, after.own_probe, (_OWN,), told)
-        and all(_alike(agent, after.agents[host], (host,), told) for host, agent in before.agents.items())
+        and all(is_now is was or _alike(was, is_now, (host,), told) for host, was, is_now in others)
         and _alike_ages(before.database_age, after.database_age, told)
     )
     return done.pool if same and rest.takes(told, now, site.behind_ms) else None
@@ -399,7 +436,7 @@ def _seen(value: Any, place: Place, noted: Noted) -> Any:
             changes[name] = _seen(part, (*place, name), noted)
         elif _several(part):
             changes[name] = tuple(_seen(each, (*place, name, at), noted) for at, each in enumerate(part))
-    return replace(value, **changes) if changes else value
+    return changed(value, **changes) if changes else value
 
 
 def _seen_age(age: DatabaseAge, noted: Noted) -> DatabaseAge:
@@ -439,23 +476,20 @@ def _alike(was: Any, is_now: Any, place: Place, told: list[tuple[Place, int]]) -
     if kind is not type(is_now):
         return False
     if kind in _TOLD:
-        return all(_part_alike(was, is_now, name, place, told) for name in _NAMES[kind])
+        numbers, into = _TOLD[kind], _INTO.get(kind, ())
+        read = _READ[kind]
+        for name, before, after in zip(_NAMES[kind], read(was), read(is_now), strict=True):
+            if after is before:
+                continue
+            if name in numbers and type(before) is int and type(after) is int:
+                if before != after:
+                    told.append(((*place, name), after))
+            elif not (_alike(before, after, (*place, name), told) if name in into else before == after):
+                return False
+        return True
     if _several(was) and _several(is_now) and len(was) == len(is_now):
         return all(_alike(a, b, (*place, at), told) for at, (a, b) in enumerate(zip(was, is_now, strict=True)))
     return bool(was == is_now)
-
-
-def _part_alike(was: Any, is_now: Any, name: str, place: Place, told: list[tuple[Place, int]]) -> bool:
-    before, after = getattr(was, name), getattr(is_now, name)
-    if before is after:
-        return True
-    if name in _TOLD[type(was)] and type(before) is int and type(after) is int:
-        if before != after:
-            told.append(((*place, name), after))
-        return True
-    if name in _INTO.get(type(was), ()):
-        return _alike(before, after, (*place, name), told)
-    return bool(before == after)
 
 
 # ------------------------------------------------------------------------------------------------ did it do anything?
@@ -472,9 +506,7 @@ def _did_nothing(before: Pool, done: StepResult, but: tuple[str, ...] = ()) -> b
     after = done.pool
     if done.entries or done.alerts or done.effects or after.record is not before.record:
         return False
-    return after.live is before.live or all(_same(before.live, after.live, name) for name in _LIVE if name not in but)
-
-
-def _same(before: PoolLive, after: PoolLive, name: str) -> bool:
-    was, is_now = getattr(before, name), getattr(after, name)
-    return is_now is was or bool(is_now == was)
+    if after.live is before.live:
+        return True
+    parts = zip(_LIVE, _read_live(before.live), _read_live(after.live), strict=True)
+    return all(is_now is was or name in but or is_now == was for name, was, is_now in parts)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import replace
 
+from poolwarden_collector.core.model.changed import changed
 from poolwarden_collector.core.model.values import HostId
 from poolwarden_collector.core.state.live import AgentState, PoolLive
 from poolwarden_collector.core.state.transaction import Transaction
@@ -17,7 +17,7 @@ def put(tx: Transaction, state: AgentState) -> None:
 
 def touch(tx: Transaction, agent: AgentState) -> None:
     """Something of it has just arrived that is no report: it lives."""
-    put(tx, replace(agent, last_heard=max(agent.last_heard, tx.asof)))
+    put(tx, changed(agent, last_heard=max(agent.last_heard, tx.asof)))
 
 
 def forget(tx: Transaction, hosts: Collection[HostId]) -> None:

@@ -78,8 +78,8 @@ class Snapshot:
 
     def devices(self, host: HostId) -> tuple[FenceDevice, ...]:
         """The host's fence devices that are not quarantined."""
-        quarantined = self.record.devices.quarantined
-        return tuple(device for device in self.all_devices(host) if device.name not in quarantined)
+        devices, quarantined = self.all_devices(host), self.record.devices.quarantined
+        return tuple(device for device in devices if device.name not in quarantined) if quarantined else devices
 
     def sent(self, order_id: str) -> Sent | None:
         return self.live.sent.get(order_id)

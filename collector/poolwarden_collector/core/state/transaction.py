@@ -8,12 +8,12 @@ simply not happened. Whoever only reads takes a ``Snapshot``: by type, it cannot
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from poolwarden.typed_names import quoted
 from poolwarden_collector.core.catalogue.message import Message
 from poolwarden_collector.core.model import order_id as order_ids
+from poolwarden_collector.core.model.changed import changed
 from poolwarden_collector.core.model.effects import AlertRaised, AlertResolved, Effect, SendOrder
 from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.orders import Order, OrderKind, Preconditions
@@ -43,9 +43,9 @@ class Transaction(Snapshot):
         before: Any = live if part is PoolLive else getattr(live, SLICES[part])
         news = {name: value for name, value in changes.items() if not _same(getattr(before, name), value)}
         if news:
-            after = replace(before, **news)
-            live_after = after if part is PoolLive else replace(live, **{SLICES[part]: after})
-            self._see(replace(self.pool, live=live_after))
+            after = changed(before, **news)
+            live_after = after if part is PoolLive else changed(live, **{SLICES[part]: after})
+            self._see(changed(self.pool, live=live_after))
 
     def note(self, kind: Kind, text: str, actor: str = "poolwarden", /, **data: Any) -> None:
         """Journal an entry and fold it into the record; failover and term are those of the moment."""
@@ -61,7 +61,7 @@ class Transaction(Snapshot):
             # safety: a move that the table does not have stops this step; nothing of it is committed or done.
             raise AssertionError(refusal)
         self.entries.append(entry)
-        self._see(replace(self.pool, record=after))
+        self._see(changed(self.pool, record=after))
 
     def do(self, effect: Effect) -> None:
         """An effect, performed once this step's entries are durable."""

@@ -74,6 +74,7 @@ CHANGES = Budget(
     "changes", "1 change of the pool's hosts, its name, an address or its database in 10 s, 20 at once", 0.1, 20
 )
 BUDGETS = (HELLOS, MESSAGES, ANSWERS, BYTES, PIECES, CHANGES)
+_FILLING = tuple((budget.word, budget.per_s, float(budget.burst)) for budget in BUDGETS)
 FOLD_MS: Ms = 250
 LEAP = 25_000  # of a generation that is no change yet: a pool writes some ten times a second (policy.py)
 _OTHERS = "others"
@@ -93,7 +94,7 @@ class Account:
     """What is left of each budget of one host."""
 
     def __init__(self, now: Ms) -> None:
-        self._left = {budget: float(budget.burst) for budget in BUDGETS}
+        self._left = {budget.word: float(budget.burst) for budget in BUDGETS}
         self._at = now
         self.late = 0  # streams of it whose refusal is kept back
         self._told: dict[str, object] = {}  # what is on record by this host's word
@@ -150,13 +151,14 @@ class Account:
         passed, self._at = max(0, now - self._at), max(self._at, now)
         if not passed:
             return
-        for budget, left in self._left.items():
-            self._left[budget] = min(float(budget.burst), left + budget.per_s * passed / 1000)
+        left = self._left
+        for word, per_s, burst in _FILLING:
+            left[word] = min(burst, left[word] + per_s * passed / 1000)
 
     def _spend(self, budget: Budget, amount: int) -> None:
-        if self._left[budget] < amount:
+        if self._left[budget.word] < amount:
             raise OverBudget(budget.word, f"over its budget of {budget.says}")
-        self._left[budget] -= amount
+        self._left[budget.word] -= amount
 
 
 class Accounts:

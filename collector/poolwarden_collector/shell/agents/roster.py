@@ -119,8 +119,8 @@ class Roster:
         self._warnings: dict[str, tuple[str, int]] = {}
         self.tally = Tally()
 
-    def site(self, pool: PoolId) -> Site:
-        """The collector's condition as this pool must know it."""
+    def site(self, pool: PoolId, behind_ms: Ms | None = None) -> Site:
+        """The collector's condition as this pool must know it. ``behind_ms``: of this step; None: of the last one."""
         blind = self.sites.get(self.config.policy_of(pool).site)
         deposed = self.stood_down.get(pool, "")
         why = blind.why if blind else ""
@@ -129,7 +129,7 @@ class Roster:
             self.started_at,
             self.quiet_until(pool),
             why,
-            self.behind_ms,
+            self.behind_ms if behind_ms is None else behind_ms,
             deposed,
             self.clock,
             raised=self.raised,

@@ -20,6 +20,7 @@ from typing import Any
 
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model.changed import changed
 from poolwarden_collector.core.model.effects import AnswerGate
 from poolwarden_collector.core.model.host_facts import Freshness, HostFacts
 from poolwarden_collector.core.model.orders import Order
@@ -33,6 +34,7 @@ _SECTIONS = (
     "boot_gate", "machine", "assumptions", "xapi_trouble", "storage", *environment.SECTIONS,
 )  # fmt: skip
 _NUMBERS = {name: pb.Report.DESCRIPTOR.fields_by_name[name].number for name in _SECTIONS}
+_NAMED = frozenset(_NUMBERS.values())
 # What holds a stamp or an age is converted anew when the offset of the agent's clock changes: a host may have each of
 # its messages do that, so it must not be everything.
 _AGING = (
@@ -191,27 +193,27 @@ class StreamState:
         elif not self._full:
             self._replies.append(orders.full_report())
             return []
-        changed = [name for name in _SECTIONS if report.HasField(name)]  # type: ignore[arg-type]
-        self._sections |= {name: getattr(report, name) for name in changed}
+        told = [each.name for each, _ in report.ListFields() if each.name in _NUMBERS]
+        self._sections |= {name: getattr(report, name) for name in told}
         self._address = report.management_address or self._address
         if report.HasField("freshness"):
             self._freshness = report.freshness
         if report.full:
             self.facts = HostFacts()
         aging = [name for name in _AGING if name in self._sections] if moved else []
-        self._merge(list(self._sections) if report.full else list(dict.fromkeys([*changed, *aging])))
+        self._merge(list(self._sections) if report.full else list(dict.fromkeys([*told, *aging])))
         offset = self._clock.offset(report.wall_ms, self._wall)
         if offset != self.facts.around.clock_offset_ms:
-            self.facts = replace(self.facts, around=replace(self.facts.around, clock_offset_ms=offset))
-        self._ask_for_missing(report, changed)
+            self.facts = changed(self.facts, around=changed(self.facts.around, clock_offset_ms=offset))
+        self._ask_for_missing(report, told)
         return [ev.AgentReported(self.host, self.stream, self.facts, self._recv)]
 
-    def _ask_for_missing(self, report: pb.Report, changed: list[str]) -> None:
+    def _ask_for_missing(self, report: pb.Report, brought: list[str]) -> None:
         """An agent says how far each of its sections has come; one of which we hold an older state is asked for."""
         told = {mark.section: mark.changes for mark in report.marks}
-        self._marks |= {_NUMBERS[name]: told.get(_NUMBERS[name], 0) for name in changed}
+        self._marks |= {_NUMBERS[name]: told.get(_NUMBERS[name], 0) for name in brought}
         self._asked = self._asked + 1 if 0 < self._asked < ASK_AGAIN else 0
-        behind = [n for n in _NUMBERS.values() if n in told and self._marks.get(n) != told[n]]
+        behind = [n for n, changes in told.items() if n in _NAMED and self._marks.get(n) != changes]
         if behind and not self._asked:
             self._asked = 1
             self._replies.append(orders.full_report(behind))
@@ -225,11 +227,11 @@ class StreamState:
             around = environment.merged(around, name, section, self._wall)
             if name == "database" and section.written_wall_ms and self._wall:
                 written = self._recv - max(0, self._wall - section.written_wall_ms)
-                around = replace(around, database_written_at=written)
+                around = changed(around, database_written_at=written)
             if name not in environment.SECTIONS:
                 values |= self._section(name, section)
         values["around"] = around
-        self.facts = replace(self.facts, **values)
+        self.facts = changed(self.facts, **values)
 
     def _observed(self) -> Freshness:
         return facts.freshness(self._freshness, self.at)

@@ -370,7 +370,7 @@ class EngineLoop:
         ):
             self._do(Stepped(happening))
             return
-        outcome = step(pool, happening.event, now, replace(self.roster.site(uuid), behind_ms=behind))
+        outcome = step(pool, happening.event, now, self.roster.site(uuid, behind))
         if outcome.entries or outcome.alerts:
             found = self._occasions(pool.record, outcome.entries)
             yield Commit(uuid, outcome.entries, outcome.alerts, outcome.pool.record.name, found)
@@ -389,8 +389,10 @@ class EngineLoop:
         self._keep_rests()
         if self._at_rest(uuid, pool, now, behind):
             return True
-        self._rests.pop(uuid, None)
-        rest = rest_of(pool, now, replace(self.roster.site(uuid), behind_ms=behind))
+        over = self._rests.pop(uuid, None)
+        if over is not None and over[0] is pool:
+            return False  # a deadline is here: the step that may do something costs less than the question
+        rest = rest_of(pool, now, self.roster.site(uuid, behind))
         if rest is None:
             return False
         self._rests[uuid] = (pool, rest)
@@ -403,7 +405,7 @@ class EngineLoop:
         if not self._at_rest(uuid, pool, now, behind):
             return False
         rest = self._rests[uuid][1]
-        after = taken_in(rest, pool, event, now, replace(self.roster.site(uuid), behind_ms=behind))
+        after = taken_in(rest, pool, event, now, self.roster.site(uuid, behind))
         if after is None:
             return False
         self.roster.pools[uuid] = after

@@ -27,6 +27,7 @@ import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
+from operator import attrgetter
 from typing import Any
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -206,6 +207,7 @@ class _Plan:
     addresses: set[int] = field(default_factory=set)
     inside: dict[int, _Plan] = field(default_factory=dict)
     looked_at: frozenset[int] = frozenset()  # every field that is in one of these; most numbers are in none
+    quick: Callable[[Any], bool] = lambda _: False  # surely nothing of such a message is cut or refused
 
 
 def _plan(kind: Descriptor) -> _Plan:
@@ -227,6 +229,7 @@ def _plan(kind: Descriptor) -> _Plan:
         if name in ADDRESSES:
             plan.addresses.add(number)
     _look(plan)
+    plan.quick = _quick(plan, kind)
     return plan
 
 
@@ -234,6 +237,29 @@ def _look(plan: _Plan) -> None:
     """Note which fields are looked at: of messages only those in which anything is."""
     inside = {number for number, each in plan.inside.items() if each.looked_at}
     plan.looked_at = frozenset({*plan.numbers, *plan.texts, *plan.exact, *plan.lists, *inside})
+
+
+def _quick(plan: _Plan, kind: Descriptor) -> Callable[[Any], bool]:
+    """Of a message of texts and numbers alone all of them are looked at together: a report has a probe of each host."""
+    names = {each.number: each.name for each in kind.fields}
+    bounds = set(plan.numbers.values())
+    if plan.exact or plan.lists or plan.inside or not bounds <= {_Bound.CUT, _Bound.MOST}:
+        return lambda _: False
+    texts, least = _all_of([names[number] for number in plan.texts]), min(plan.texts.values(), default=0)
+    numbers = _all_of([names[number] for number in plan.numbers])
+
+    def quick(message: Any) -> bool:
+        said = "".join(texts(message))
+        plain = _plain(said, least) and ":" not in said  # of an address with one the spelling is looked at
+        return plain and max(numbers(message), default=0) <= MOST
+
+    return quick
+
+
+def _all_of(names: list[str]) -> Callable[[Any], tuple[Any, ...]]:
+    if len(names) > 1:
+        return attrgetter(*names)
+    return lambda message: tuple(getattr(message, name) for name in names)
 
 
 _MESSAGE = _plan(pb.AgentMessage.DESCRIPTOR)
@@ -281,10 +307,11 @@ class _Walk:
                     setattr(message, each.name, one_form(value))
             elif number in plan.exact:
                 _exact(each, value, plan.exact[number], number in plan.lines, path)
-            elif plan.inside[number].looked_at:
+            elif (inside := plan.inside[number]).looked_at:
                 where = path if path == each.name else f"{path}.{each.name}"
                 for one in (value,) if isinstance(value, Message) else value:
-                    self.through(one, plan.inside[number], where)
+                    if not inside.quick(one):
+                        self.through(one, inside, where)
 
     def _number(self, message: Any, each: FieldDescriptor, value: int, bound: _Bound, path: str) -> None:
         if bound is _Bound.CUT:

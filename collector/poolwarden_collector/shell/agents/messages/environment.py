@@ -9,10 +9,10 @@ Rules
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from poolwarden.v1 import agent_link_pb2 as pb
+from poolwarden_collector.core.model.changed import changed
 from poolwarden_collector.core.model.host_facts import Certificate, HostEnvironment, MultipathMap, Nic
 from poolwarden_collector.core.model.values import Ms, Tri
 
@@ -41,22 +41,22 @@ class Clock:
 def merged(before: HostEnvironment, name: str, m: Any, wall_ms: int) -> HostEnvironment:
     """The surroundings with this section in them; ``wall_ms``: our clock now, 0 if it is not to be had."""
     if name == "services":
-        return replace(before, services=tuple((s.name, s.state) for s in m.services))
+        return changed(before, services=tuple((s.name, s.state) for s in m.services))
     if name == "network":
         nics = tuple(Nic(n.name, _tri(n.link), n.speed_mbit, n.bond) for n in m.nics)
-        return replace(
+        return changed(
             before, management_interface=m.management_interface, management_link=_tri(m.management_link), nics=nics
         )
     if name == "certificates":
-        return replace(before, certificates=tuple(_certificate(c, wall_ms) for c in m.certificates))
+        return changed(before, certificates=tuple(_certificate(c, wall_ms) for c in m.certificates))
     if name == "multipath":
-        return replace(before, maps=tuple(MultipathMap(x.name, x.live_paths, x.paths, x.most_paths) for x in m.maps))
+        return changed(before, maps=tuple(MultipathMap(x.name, x.live_paths, x.paths, x.most_paths) for x in m.maps))
     if name == "memory":
         if (before.swap_total, before.swap_free) == (m.swap_total_bytes, m.swap_free_bytes):
             return before
-        return replace(before, swap_total=m.swap_total_bytes, swap_free=m.swap_free_bytes)
+        return changed(before, swap_total=m.swap_total_bytes, swap_free=m.swap_free_bytes)
     if name == "software":
-        return replace(before, build=m.build, xen=m.xen_version, kernel=m.kernel_version)
+        return changed(before, build=m.build, xen=m.xen_version, kernel=m.kernel_version)
     return before
 
 
