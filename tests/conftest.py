@@ -2,9 +2,9 @@
 
 A test that needs something of the operating system says so: `@pytest.mark.needs("nft")` names a command,
 `@pytest.mark.needs("namespaces")` the right to make user and network namespaces, "root" that right, "python3.12" one,
-"async-xenapi" and "xen-api" what `make clients` makes. Where that is absent the test is left out and named in pytest's
-closing report; under CI=true nothing is left out, so it fails there. But for a Python: no file of this project can
-install one, so a test without its Python is named there too.
+"async-xenapi", "xen-api" and "axe-core" what `make clients` makes. Where that is absent the test is left out and named
+in pytest's closing report; under CI=true nothing is left out, so it fails there. But for a Python: no file of this
+project can install one, so a test without its Python is named there too.
 
 Three tiers (tests/README.md): what is not marked is quick, `@pytest.mark.slow` and the folders of SLOW run with
 `--tier full` (the default), `@pytest.mark.long` and the folders of LONG with `--tier long` only. It runs on 3.6 too.
@@ -40,6 +40,8 @@ def _is_here(thing: str) -> bool:
         return (_ROOT / ".venv-clients" / "bin" / "python").exists()
     if thing == "xen-api":
         return (_ROOT / ".node-clients" / "node_modules" / "xen-api").is_dir() and shutil.which("node") is not None
+    if thing == "axe-core":
+        return (_ROOT / ".node-clients" / "node_modules" / "axe-core" / "axe.min.js").is_file()
     if thing == "root":
         return os.geteuid() == 0
     if _is_python(thing):

@@ -79,11 +79,16 @@ def alerts_page(alerts: Iterable["api.Alert"], *, open_only: bool) -> Page:
         state = f"resolved {clock(alert.resolved_at)}" if alert.resolved_at else "open"
         page.append(Line(alert.title, SEVERITY_TONES.get(alert.severity, "strong"), label=f"{alert.severity}  "))
         page.append(Line(f"{alert.pool_name or alert.pool_uuid}; raised {clock(alert.raised_at)}; {state}", indent=2))
-        page += [_line_of(text) for text in alert.body.splitlines() if text.strip()]
+        page += body_lines(alert)
         page += alert_marks(alert, indent=2)
         page += [delivery(each) for each in alert.deliveries]
         page += [Line(alert.key, "dim", indent=2, label="key: "), Line()]
     return page[:-1] or [Line("no open alerts" if open_only else "no alerts")]
+
+
+def body_lines(alert: "api.Alert") -> Page:
+    """What it says."""
+    return [_line_of(text) for text in alert.body.splitlines() if text.strip()]
 
 
 def _line_of(text: str) -> Line:

@@ -75,8 +75,8 @@ def timeline(marks: Sequence[Mark], lanes: Sequence[str], said: str, upto: int) 
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         x = left + wide * share
         out.append(
-            Markup('<text class="tick" x="{x:.0f}" y="{y:.0f}" text-anchor="middle">{s:.1f} s</text>').format(
-                x=x, y=high - 4, s=last * share / 1000
+            Markup('<text class="tick" x="{x:.0f}" y="{y:.0f}" text-anchor="{a}">{s:.1f} s</text>').format(
+                x=x, y=high - 4, s=last * share / 1000, a="end" if share == 1 else "middle"
             )
         )
     for mark in marks:

@@ -123,7 +123,12 @@ class PageServer:
 
     async def _serve(self) -> None:
         runner = web.AppRunner(
-            self._app(), access_log=None, logger=_unheard, keepalive_timeout=30.0, lingering_time=1.0
+            self._app(),
+            access_log=None,
+            logger=_unheard,
+            keepalive_timeout=30.0,
+            lingering_time=1.0,
+            handler_cancellation=True,  # nothing is made on, or told, for who is gone
         )
         await runner.setup()
         try:

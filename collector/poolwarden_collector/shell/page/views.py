@@ -20,7 +20,7 @@ from typing import Any
 from poolwarden.v1 import operator_pb2 as pb
 from poolwarden_collector.cli.pages.explanation import explain_page
 from poolwarden_collector.cli.pages.hosts import host_notes, is_heard
-from poolwarden_collector.cli.pages.journal import BOOKKEEPING, SEVERITY_TONES, alert_marks
+from poolwarden_collector.cli.pages.journal import BOOKKEEPING, SEVERITY_TONES, alert_marks, body_lines
 from poolwarden_collector.cli.pages.journal import delivery as delivery_line
 from poolwarden_collector.cli.pages.plan import plan_page
 from poolwarden_collector.cli.pages.pools import (
@@ -214,8 +214,10 @@ class Views:
     async def _alerts(self, viewer: Viewer, asked: Asked) -> Made:
         request = pb.AlertsRequest(pool=asked.pool, open_only=not asked.everything, limit=ROWS)
         found = (await self._asking.ask(viewer, "Alerts", request)).alerts
-        shown = [(alert, alert_marks(alert, indent=0), [delivery_line(each) for each in alert.deliveries])
-                 for alert in found]  # fmt: skip
+        shown = [
+            (alert, body_lines(alert), alert_marks(alert, indent=0), [delivery_line(each) for each in alert.deliveries])
+            for alert in found
+        ]
         worst = min((SEVERITIES.index(each.severity) for each in found if each.severity in SEVERITIES), default=3)
         values = {"alerts": shown, "asked": asked, "rows": ROWS, "severities": SEVERITY_TONES}
         return Made("alerts.html", "Alerts", values, (*SEVERITIES, "good")[worst] if not asked.everything else "good")
