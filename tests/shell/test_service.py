@@ -20,6 +20,8 @@ from poolwarden_collector.core.model.values import PoolId
 from poolwarden_collector.core.state.live import Pool, Site
 from poolwarden_collector.shell.agents.roster import Roster
 from poolwarden_collector.shell.config.config import load
+from poolwarden_collector.shell.loop import engine_loop
+from poolwarden_collector.shell.loop import service as module
 from poolwarden_collector.shell.loop.engine_loop import AWAY_MS, LATE_MS, RETRY_MS
 from poolwarden_collector.shell.loop.service import Service
 from poolwarden_collector.shell.queue.backlog import Backlog
@@ -27,7 +29,7 @@ from poolwarden_collector.shell.queue.happening import Happening
 from poolwarden_collector.shell.queue.inbox import Inbox
 from poolwarden_collector.shell.store.journal import Journal, JournalError, Row
 
-from .rig import HOSTS, POOL, mono_ms, write_config
+from .rig import HOSTS, POOL, mono_ms, until, write_config
 
 pytestmark = pytest.mark.asyncio
 
@@ -443,3 +445,75 @@ async def test_the_inbox_tells_how_long_its_oldest_event_has_waited() -> None:
     without = Inbox()
     without.post("a", ev.Tick())
     assert without.age() == 0
+
+
+async def test_who_is_told_of_a_step_and_fails_stops_neither_its_effects_nor_another_pool(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path)
+    service, other = world.service, POOL[:-1] + "2"
+
+    def fails(*_: object) -> None:
+        raise RuntimeError("no")
+
+    def decide(pool: Pool, event: ev.Event, now: int, site: Site) -> engine.StepResult:
+        entry = Entry(Kind.ASKED, "x", {})
+        alert = effects.AlertRaised(f"{pool.record.pool}/x", "warning", "t", "b", {})
+        return engine.StepResult(pool, (entry,), (alert,), (effects.ReadPower(HOSTS[0], "bmc", pool.record.pool),))
+
+    monkeypatch.setattr(engine_loop, "step", decide)
+    service.on_commit(fails)
+    service.on_alert(fails)
+    service.on_occasion(fails)
+    world.told.heard = fails  # type: ignore[method-assign]
+    for each in (POOL, other, POOL):
+        await world.take(ev.Tick(), each)
+    begun = [effect.run_id for effect in world.told.effects() if isinstance(effect, effects.ReadPower)]
+    assert begun == [POOL, other, POOL]
+    assert any("failed over what it was told" in text for text in service.roster.warnings())
+    for tell in (service.on_stall, service.on_absence, service.on_stand_down):
+        tell(fails, fails) if tell == service.on_stall else tell(fails)  # type: ignore[operator,call-arg]
+    world.told.full = True
+    await world.take(ev.Tick())
+    assert service.roster.stalled
+    world.told.full = False
+    world.time += 2_000
+    await world.take(ev.Tick())
+    assert not service.roster.stalled
+
+
+async def test_a_timer_goes_on_where_what_it_asks_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(tmp_path)
+    asked: list[str] = []
+
+    def fails(name: str) -> Any:
+        def failing() -> Any:
+            asked.append(name)
+            raise RuntimeError("no")
+
+        return failing
+
+    world.service._anchors = fails("anchors")
+    world.service.on_read(fails("read"), fails("lag"))
+    monkeypatch.setattr(module, "BEAT_MS", 1)
+    monkeypatch.setattr(module, "TICK_MS", 1)
+    monkeypatch.setattr(module, "SHORT_MS", -1)
+    running = asyncio.ensure_future(world.service.run())
+    await until(lambda: min(asked.count(name) for name in ("anchors", "read", "lag")) > 3)
+    world.inbox.end()
+    await running
+
+
+async def test_what_waits_for_the_disk_before_any_pool_is_known_has_it_tried_again(tmp_path: Path) -> None:
+    """An agent that waits for its welcome says nothing more, so nothing else would."""
+    world = World(tmp_path)
+    world.told.full = True
+    await world.take(CONNECTED)
+    loop = world.service.loop
+    assert world.service.roster.stalled and not world.service.roster.pools
+    world.told.full = False
+    world.time += 1_000
+    assert loop.due(world.time) == (POOL,)
+    for pool in loop.due(world.time):
+        await world.take(ev.Tick(), pool)
+    assert not world.service.roster.stalled and world.pool.record.hosts

@@ -209,7 +209,10 @@ class EngineLoop:
             for uuid, pool in self.roster.pools.items()
             if self._stepped.get(uuid, 0) <= before and not self._at_rest(uuid, pool, now, self.roster.behind_ms)
         )
-        return found if found or self._last_step > before else tuple(self.roster.pools)[:1]
+        if found or self._last_step > before:
+            return found
+        # Before any pool is known, what waits for the disk has it tried again.
+        return tuple(self.roster.pools)[:1] or self._backlog.pools()[:1]
 
     def judge_sites(self, now: Ms, anchors: tuple[bool, ...], oldest: Ms | None = None) -> tuple[str, ...]:
         """Take the newest judgement of the sites; what to log. ``anchors``: which of the collector's own answer.

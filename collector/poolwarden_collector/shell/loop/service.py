@@ -11,7 +11,8 @@ Rules
 * A transaction that fails is the failure of every step that waits: nothing is tried again before the loop says so.
 * Time is counted on the clock that runs while the machine sleeps, too; orders from before the sleep are dead on arrival
   by what they echo.
-* An error in an effect, or in whoever follows the journal, is logged and ends nothing else.
+* An error in an effect, or in whoever follows the journal or is told of something, is logged and ends nothing else: a
+  step that is durable has happened, and its effects follow.
 """
 
 from __future__ import annotations
@@ -333,13 +334,13 @@ class Service:
         write, turn = waiting.write, waiting.happening.pool
         if isinstance(rows, Unwritable):
             return self.loop.refused(rows, turn)
-        self._on_commit(time.monotonic() - waiting.asked)
         ready = self.loop.committed(*self._clocks(), turn=turn)
+        self._tell(self._on_commit, time.monotonic() - waiting.asked)
         self.publish(rows)
         if isinstance(write, on.Commit) and write.alerts:
-            self._on_alert()
+            self._tell(self._on_alert)
         if isinstance(write, on.Commit) and write.occasions:
-            self._on_occasion()
+            self._tell(self._on_occasion)
         return ready
 
     def _none_is_durable(self, group: list[_Waiting], error: Exception) -> None:
@@ -407,22 +408,22 @@ class Service:
             case on.Post(pool, event):
                 self._inbox.post(pool, event)
             case on.CutOff(""):
-                self._on_absence()
+                self._tell(self._on_absence)
             case on.CutOff(pool):
-                self._on_stand_down(pool)
+                self._tell(self._on_stand_down, pool)
             case on.Stepped(happening):
                 self._stepped_at = self.roster.now()
-                self._heard(happening)
+                self._tell(self._heard, happening)
             case on.Broke(happening, error):
                 what = type(happening.event).__name__
                 _log.error("pool %s: %s was not taken", happening.pool, what, exc_info=error)
             case on.Stalled(why):
-                self._on_stall(why)
+                self._tell(self._on_stall, why)
             case on.Resumed():
-                self._on_resume()
+                self._tell(self._on_resume)
             case on.Reconfigured():
                 self._refused = None
-                self._follow_up()
+                self._tell(self._follow_up)
             case on.NotReconfigured():
                 self._refused = act
             case on.Say(severity, text):
@@ -435,6 +436,15 @@ class Service:
             _log.exception("pool %s: effect %s failed", pool, type(effect).__name__)
             self.roster.warn(f"an effect failed in pool {pool}: {type(effect).__name__}; see the log")
 
+    def _tell(self, call: Callable[..., object], *about: object) -> None:
+        """Call one that is told of what has happened."""
+        try:
+            call(*about)
+        except Exception:
+            name = getattr(call, "__qualname__", type(call).__name__)
+            _log.exception("%s failed over what it was told", name)
+            self.roster.warn(f"{name} failed over what it was told; see the log")
+
     def _heard(self, happening: Happening) -> None:
         pool, event = happening.pool, happening.event
         self._effects.heard(pool, event)
@@ -445,7 +455,7 @@ class Service:
 
     async def _tick(self) -> None:
         while True:
-            self._judge_sites()
+            self._tell(self._judge_sites)
             for uuid in self.loop.due(self.roster.now()):
                 self._inbox.post(uuid, Tick())
             await asyncio.sleep(TICK_MS / 1000)
@@ -467,10 +477,17 @@ class Service:
             now = self.roster.now()
             if now - began > SHORT_MS:
                 short_until = now + SHORT_FOR_MS
-            self._on_read()  # what has been read and not handed on has not been taken in
-            lag, of_pools = self._lag() if now < short_until else (0, {})
+            self._tell(self._on_read)  # what has been read and not handed on has not been taken in
+            lag, of_pools = self._lagging() if now < short_until else (0, {})
             late = {pool: now - each for pool, each in of_pools.items() if each > SHORT_MS}
             if late:
                 short_until = now + SHORT_FOR_MS  # until what has waited is read
             self.loop.streams_read(min(began, now - lag))
             self._inbox.streams_read(min(began, now - lag), late)
+
+    def _lagging(self) -> tuple[Ms, dict[PoolId, Ms]]:
+        try:
+            return self._lag()
+        except Exception:
+            _log.exception("how late what is read comes cannot be told")
+            return 0, {}

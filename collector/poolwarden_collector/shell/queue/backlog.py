@@ -7,6 +7,7 @@ else is kept as it came: there is little of it, because while nothing can be wri
 from __future__ import annotations
 
 from poolwarden_collector.core.model.events import AgentReported, CollectorProbed, Tick
+from poolwarden_collector.core.model.values import PoolId
 from poolwarden_collector.shell.queue.happening import Happening
 
 
@@ -29,6 +30,10 @@ class Backlog:
         kept = list(self._kept.values())
         self._kept = {}
         return kept
+
+    def pools(self) -> tuple[PoolId, ...]:
+        """Of which pools something waits, in the order of arrival."""
+        return tuple(dict.fromkeys(happening.pool for happening in self._kept.values()))
 
     def __len__(self) -> int:
         return len(self._kept)
