@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from poolwarden_collector.core.model.effects import PowerOff, ReadPower, Recall
+from poolwarden_collector.core.model.effects import PowerOff, PowerOn, ReadPower, Recall
 from poolwarden_collector.core.model.events import Event, FenceEnded, PowerRead
 from poolwarden_collector.core.model.power import Power
 from poolwarden_collector.shell.config.fence_blocks import Fence
@@ -318,3 +318,24 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+@pytest.mark.parametrize("pool", ["", POOL], ids=["an-absence", "standing-down"])
+@pytest.mark.parametrize("switch", ["power_off", "power_on"])
+async def test_a_power_switch_that_waits_is_told_as_not_begun_where_it_is_cut_off(
+    tmp_path: Path, pool: str, switch: str
+) -> None:
+    heard = Heard(device(script(tmp_path, f"cat >>{tmp_path}/in; sleep 0.3; exit 0")))
+    heard.fencer.read_power(POOL, ReadPower(HOSTS[0], "dev", "run-1"))
+    effect = PowerOff(HOSTS[0], "dev", "run-2") if switch == "power_off" else PowerOn(HOSTS[0], "dev", "run-2")
+    getattr(heard.fencer, switch)(POOL, effect)
+    await until(lambda: (tmp_path / "in").exists())
+    heard.fencer.cut_off(pool)
+    await until(lambda: len(heard.events) == 2)
+    ended = next(event for event in heard.events if isinstance(event, FenceEnded))
+    assert (ended.run_id, ended.claim, ended.certain, ended.begun) == ("run-2", False, True, False)
+    assert "cut off" in ended.text and (tmp_path / "in").read_text() == "action=status\n"
+    heard.events.clear()
+    getattr(heard.fencer, switch)(POOL, effect)
+    await heard.fencer.stop()
+    assert not heard.events, "a stop tells nothing: the next start examines what has no result"

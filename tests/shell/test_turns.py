@@ -15,7 +15,7 @@ from poolwarden_collector.core.model.events import Event, FenceEnded, PowerRead
 from poolwarden_collector.core.model.power import Power
 from poolwarden_collector.shell.config.fence_blocks import Fence
 from poolwarden_collector.shell.fencing.fencer import Fencer
-from poolwarden_collector.shell.fencing.turns import AGE_MS, BY_DAY_AT_ONCE, SLOW_MS, Ask, Turns, slots_of
+from poolwarden_collector.shell.fencing.turns import AGE_MS, BY_DAY_AT_ONCE, PASSED_BY, SLOW_MS, Ask, Turns, slots_of
 
 from .rig import HOSTS, mono_ms, until
 
@@ -136,6 +136,37 @@ def test_slots_are_kept_for_what_a_proof_waits_for() -> None:
     assert len(queue.begin()) == 14
     queue.ask("proof", PROOF)
     assert queue.begin() == ["proof"]
+
+
+def test_a_reading_that_many_quick_proofs_have_passed_has_its_turn() -> None:
+    queue = Queue()
+    first = [queue.ask(f"f{n}", PROOF) for n in range(16)]
+    queue.begin()
+    reading = queue.ask("r", ROUTINE)
+    queue.now += 5 * AGE_MS  # it stands before every proof that comes now
+    running, begun, passed = first, [], 0
+    while "r" not in begun and passed < 10 * PASSED_BY:
+        done, running = running[0], running[1:]
+        running.append(queue.ask(f"p{passed}", PROOF))
+        queue.over(done)
+        begun = queue.begin()
+        passed += 1
+    assert passed == PASSED_BY + 1 and not queue.turns.waits(reading)
+    queue.over(reading)
+    assert not queue.turns._passed, "what has had its turn is forgotten"
+
+
+def test_a_reading_that_gives_up_is_forgotten_with_what_has_passed_it() -> None:
+    queue = Queue()
+    first = [queue.ask(f"f{n}", PROOF) for n in range(16)]
+    queue.begin()
+    reading = queue.ask("r", ROUTINE)
+    queue.now += 5 * AGE_MS
+    queue.ask("p", PROOF)
+    queue.over(first[0])
+    assert queue.begin() == ["p"] and queue.turns._passed[reading] == 1
+    queue.over(reading)
+    assert not queue.turns._passed
 
 
 def test_slow_devices_hold_half_of_the_slots_together() -> None:

@@ -91,6 +91,7 @@ class Fencer:
         self._by_run: dict[str, tuple[asyncio.Task[None], bool]] = {}
         self._recalled: set[str] = set()
         self._begun: set[str] = set()
+        self._stopping = False
 
     def read_power(self, pool: PoolId, effect: ReadPower) -> None:
         """Read a device; answered by PowerRead."""
@@ -163,7 +164,8 @@ class Fencer:
             self._proxies[pool].heard(event, self._now())
 
     def cut_off(self, pool: PoolId = "") -> None:
-        """Kill every power switch (of this pool) that runs or waits for its turn; none has a certain result any more.
+        """Kill every power switch (of this pool) that runs, and drop what waits for its turn, which is told as *not
+        begun*. What ran has no certain result any more.
 
         The core waits for the device's hard limit and reads its power anew before it concludes anything.
         """
@@ -182,6 +184,7 @@ class Fencer:
 
     async def stop(self) -> None:
         """Cut off what runs; the journal's intents without a result are examined at the next start."""
+        self._stopping = True
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -269,6 +272,8 @@ class Fencer:
         except asyncio.CancelledError:
             if effect.run_id in self._recalled:
                 self._tell_recalled(pool, effect)
+            else:
+                self._tell_dropped(pool, effect)
             raise
 
     def _tell_recalled(self, pool: PoolId, effect: PowerOff) -> None:
@@ -279,7 +284,19 @@ class Fencer:
         self._post(pool, FenceEnded(effect.host, effect.run_id, False, not begun, text, self._now(), begun=begun))
 
     async def _on(self, pool: PoolId, effect: PowerOn, asked: Ms, slept: Ms) -> None:
-        await self._switch(pool, effect, "on", asked, slept)
+        try:
+            await self._switch(pool, effect, "on", asked, slept)
+        except asyncio.CancelledError:
+            self._tell_dropped(pool, effect)
+            raise
+
+    def _tell_dropped(self, pool: PoolId, effect: PowerOff | PowerOn) -> None:
+        """It was cut off: of one that waited it is certain that nothing of it can still land."""
+        if effect.run_id in self._begun or self._stopping:
+            return
+        text = "not begun: it was cut off while it waited for its turn"
+        _log.warning("power switch of host %s by %s: %s", effect.host, effect.device, text)
+        self._post(pool, FenceEnded(effect.host, effect.run_id, False, True, text, self._now(), begun=False))
 
     async def _switch(self, pool: PoolId, effect: PowerOff | PowerOn, action: str, asked: Ms, slept: Ms) -> None:
         run = await self._run(pool, effect, action, asked, slept)

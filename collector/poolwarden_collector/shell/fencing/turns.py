@@ -12,7 +12,7 @@ Rules
 * A group (a site, or a pool of none) may hold twice as many slots as are free, no more: forty devices of one site that
   hang leave a third of all to the others, and two such sites a fifth.
 * Devices that took more than ``SLOW_MS`` the last time, and runs that take longer now, hold half of all slots together.
-* The last eighth of the slots is for what a proof waits for.
+* The last eighth of the slots is for what a proof waits for; and for a reading that ``PASSED_BY`` proofs have passed.
 * By day at most ``BY_DAY_AT_ONCE`` devices are read, by whomever: it is no hurry.
 * At most ``BEGUN_AT_ONCE`` runs are begun in a turn of the loop: starting forty processes at once froze it for 0.66 s,
   four for 25 ms (measured with a collector of 300 MB).
@@ -34,6 +34,7 @@ from poolwarden_collector.core.model.values import Ms
 BY_DAY_AT_ONCE = 4
 BEGUN_AT_ONCE = 4
 AGE_MS: Ms = 30_000
+PASSED_BY = 128  # begun while an older reading, which stood before them, found the last slots kept for proofs
 SLOW_MS: Ms = 5_000
 _FEWEST, _MOST = 16, 128
 _OF_ONE = 64 << 20  # bytes: a fence agent in Python with the tool that it calls
@@ -68,6 +69,7 @@ class Turns:
         self._running: dict[int, tuple[Ask, Ms]] = {}  # and since when
         self._busy: set[str] = set()
         self._slow: set[str] = set()
+        self._passed: Counter[int] = Counter()  # how often the last eighth was refused to one and given to a later one
 
     def ask(self, number: int, ask: Ask) -> None:
         """From now on it waits for its turn."""
@@ -89,8 +91,11 @@ class Turns:
         """Whose turn it is: these run from now on. At most ``BEGUN_AT_ONCE``; ask again for the others."""
         found: list[int] = []
         holders = _Holders(self, now)
+        passed: list[int] = []
         for number, ask in self._in_order(now):
-            if holders.room(ask):
+            if holders.room(ask, self._passed[number] >= PASSED_BY):
+                self._passed.update(passed if ask.here and not ask.switch else ())
+                self._passed.pop(number, None)
                 del self._waiting[number]
                 self._running[number] = (ask, now)
                 self._busy.add(ask.device)
@@ -98,11 +103,14 @@ class Turns:
                 found.append(number)
                 if len(found) == BEGUN_AT_ONCE:
                     break
+            elif holders.kept_from(ask):
+                passed.append(number)
         return tuple(found)
 
     def over(self, number: int, now: Ms) -> None:
         """It has ended, or does not want its turn any more."""
         self._waiting.pop(number, None)
+        self._passed.pop(number, None)
         ask, began = self._running.pop(number, (None, 0))
         if ask is None:
             return
@@ -145,15 +153,19 @@ class _Holders:
         self._slow = sum(1 for ask, began in here if ask.device in turns._slow or now - began > SLOW_MS)
         self._by_day = sum(1 for ask, _ in runs if ask.urgency is Urgency.ROUTINE)
 
-    def room(self, ask: Ask) -> bool:
-        """May it begin?"""
+    def kept_from(self, ask: Ask) -> bool:
+        """Is it only that the last slots are kept for proofs?"""
+        return not self.room(ask) and self.room(ask, passed=True)
+
+    def room(self, ask: Ask, passed: bool = False) -> bool:
+        """May it begin? ``passed``: by so many proofs that the last eighth is open to it, too."""
         if ask.device in self._turns._busy or (ask.urgency is Urgency.ROUTINE and self._by_day >= BY_DAY_AT_ONCE):
             return False
         if not ask.here:
             return True
         if ask.switch:
             return self._free > 0
-        slots, proof = self._turns.slots, ask.urgency is Urgency.PROOF
+        slots, proof = self._turns.slots, ask.urgency is Urgency.PROOF or passed
         kept = 0 if proof else slots // 8
         if self._free <= kept:
             return False
