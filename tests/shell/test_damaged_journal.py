@@ -17,6 +17,7 @@ from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.epoch import LOT_BITS
 from poolwarden_collector.shell.store import journal_file, journal_records, log_damage, running_mark, salvage
 from poolwarden_collector.shell.store.backup import back_up
+from poolwarden_collector.shell.store.enrolment_tables import Change, Denied, Token
 from poolwarden_collector.shell.store.journal import FILE, Journal, JournalError, Row
 
 from .rig import POOL
@@ -152,7 +153,7 @@ def test_a_snapshot_behind_the_hole_makes_the_record_whole(
     monkeypatch.setattr(journal_records, "SNAPSHOT_EVERY", 1)
     journal = Journal(tmp_path)
     before = {pool: journal.record(pool) for pool in journal.pools()}
-    journal.keep_snapshots(journal.snapshots_due())
+    journal.keep_snapshots(journal.snapshots_of(journal.long_tails()[0]))
     if not folded_by_now:
         journal.commit(POOL, entries(400, 200))
     journal.close()
@@ -174,10 +175,10 @@ def test_a_snapshot_behind_the_hole_makes_the_record_whole(
             journal.begin_epoch()
             for each in (POOL, OTHER):
                 journal.commit(each, entries(700, 1))
-            due = [each.pool for each in journal.snapshots_due()]
+            due = [each.pool for each in journal.snapshots_of(journal.long_tails()[0])]
             assert pool not in due
             journal.commit(pool, [Entry(Kind.RESTORED, "", {"host": "h", "ended": 0})])
-            assert pool in [each.pool for each in journal.snapshots_due()]
+            assert pool in [each.pool for each in journal.snapshots_of(journal.long_tails()[0])]
             journal.close()
         journal = Journal(tmp_path)
         assert journal.epoch >> LOT_BITS == 1 and journal.damage == told, "it stands until somebody has taken note"
@@ -217,8 +218,34 @@ def test_small_tables_are_always_looked_at(tmp_path: Path, monkeypatch: pytest.M
         assert not damaged_files(tmp_path)
     else:
         journal = opened(tmp_path)
-        assert "some of denied" in journal.damage
+        assert "some of denied could not be (certificates that were denied" in journal.damage
         journal.close()
+
+
+@pytest.mark.parametrize("size", ["small", "large"])
+@pytest.mark.parametrize("table", ["denied", "tokens"])
+def test_a_denial_that_an_index_alone_has_is_no_silent_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: str, size: str
+) -> None:
+    """The table's page is one of earlier days: it reads without an error, and says nothing of who was denied since."""
+    journal = Journal(tmp_path)
+    journal.begin_epoch()
+    with journal._reading() as db:
+        [(root,)] = db.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", [table]).fetchall()
+    journal.close()
+    earlier = (tmp_path / FILE).read_bytes()[(root - 1) * PAGE : root * PAGE]
+    journal = Journal(tmp_path)
+    rows = (Denied("aa", "h", 1, "anna", "stolen"), Token("t", "h", POOL, "", 1, 0, 1, 2, "anna", 7))
+    journal.enrol(Change(put=rows))
+    journal.close()
+    with (tmp_path / FILE).open("r+b") as file:
+        file.seek((root - 1) * PAGE)
+        file.write(earlier)
+    if size == "large":
+        monkeypatch.setattr(salvage, "CHECKED_WHOLE", 0)
+    journal = opened(tmp_path)
+    assert f"some of {table} could not be" in journal.damage
+    journal.close()
 
 
 def test_a_journal_of_an_earlier_schema_is_rescued_and_then_brought_up(tmp_path: Path) -> None:
@@ -393,7 +420,7 @@ def test_a_pool_of_which_no_entry_is_left_is_judged_too(tmp_path: Path) -> None:
     journal.commit(third, [Entry(Kind.PAUSED, "paused", {"reason": "away"})])
     for pool in (POOL, OTHER):
         journal.commit(pool, entries(60, 200))
-    journal.keep_snapshots(journal.snapshots_due())
+    journal.keep_snapshots(journal.snapshots_of(journal.long_tails()[0]))
     journal.close()
     data = (tmp_path / FILE).read_bytes()
     leaves = pages(tmp_path / FILE, "entries")

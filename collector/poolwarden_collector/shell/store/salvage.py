@@ -7,7 +7,9 @@ Rules
   or while the collector runs, leaves a mark (``SUSPECT``), and the next start checks the file whole.
 * Every row of every table that can be read is copied, in its order, into a new file; up to which entry some are missing
   stands in it (``LOST``). The damaged file keeps all it had, with its log, as ``journal.db.damaged-TIME``.
-* A row that an index has and the table has not is missing, too: a page of earlier days reads without an error.
+* A row that an index has and the table has not is missing, too: a page of earlier days reads without an error. The
+  small tables are therefore compared with their indexes, whatever the file's size: a denial that is not found lets in
+  whom it denied.
 * SQLite takes a log to its first frame that is not whole, and says nothing of those after it (log_damage.py): then
   whatever was written last is missing. So it is where the log is not there, or less of it (running_mark.py).
 * The new file takes the journal's place in one rename. After a crash at any point the next start does the same again,
@@ -44,6 +46,7 @@ LOST = "lost-after"  # in meta: behind this entry some are missing
 TOLD = "damage"  # in meta: what was found, in one line, until somebody has taken note of it
 _SMALL = frozenset({"meta", "epochs", "silences", "tokens", "host_keys", "certificates", "denied", "seconded"})
 _TOLD_KEPT = 4  # lines
+_ACCESS = frozenset({"tokens", "host_keys", "certificates", "denied"})
 _ONE_BY_ONE = 20_000  # numbers that are tried within a hole
 _HIGHEST = 1 << 40
 _JUDGED_ANEW = "every pool is judged as with a restored journal, after its hosts were heard for some minutes"
@@ -62,6 +65,8 @@ class Rescued:
     def line(self, path: Path, why: str) -> str:
         """One line for the operator, with the next step."""
         missing = f"some of {', '.join(self.short)} could not be" if self.short else "nothing is missing"
+        if _ACCESS.intersection(self.short):
+            missing += " (certificates that were denied and tokens that were revoked: look at them by hand)"
         safe = _JUDGED_ANEW if self.lost_after is not None else "no pool's state is concerned"
         return (
             f"{path}: was damaged ({why}): {self.rows.get('entries', 0)} entries were read and go on, {missing}; "
@@ -90,17 +95,24 @@ def damage(path: Path) -> str:
     try:
         with read_only(path) as db:
             tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-            # 1: one finding is enough. A table that an older schema does not have needs no check.
-            for what in ("1",) if whole else sorted(tables & _SMALL):
-                found = [str(row[0]) for row in db.execute(f"PRAGMA quick_check({what})")]
-                if found != ["ok"]:
-                    return " ".join(found[0].split())[:200]
+            for what in ("1",) if whole else ():
+                if why := _found(db, f"quick_check({what})"):
+                    return why
+            # A check of pages and rows says nothing of rows that an index has alone.
+            for what in sorted(tables & _SMALL):
+                if why := _found(db, f"integrity_check({what})"):
+                    return why
     except sqlite3.DatabaseError as error:
         if not is_damage(error):
             raise
         return str(error)
     mark.unlink(missing_ok=True)
     return ""
+
+
+def _found(db: sqlite3.Connection, check: str) -> str:
+    (said,) = db.execute(f"PRAGMA {check}").fetchone()  # its first finding is enough
+    return "" if said == "ok" else " ".join(str(said).split())[:200]
 
 
 def schema_of(path: Path) -> str:
@@ -175,8 +187,7 @@ def _copied(
                 rows[name] = rows.get(name, 0) + 1
             else:
                 reader.holes.append(int(row[0]))  # twice, or without what its table needs: no row that was written
-        if name == "entries":
-            reader.holes += _only_in_an_index(old, new)
+        reader.holes += _only_in_an_index(old, new, name)
         if reader.holes:
             short.append(name)
             lost_after = max(0, *reader.holes) if name == "entries" else lost_after
@@ -230,13 +241,14 @@ def _note_loss(db: sqlite3.Connection, lost_after: int) -> None:
     db.execute("INSERT OR REPLACE INTO meta VALUES ('epoch', '0')")
 
 
-def _only_in_an_index(old: sqlite3.Connection, new: sqlite3.Connection) -> list[int]:
+def _only_in_an_index(old: sqlite3.Connection, new: sqlite3.Connection, table: str) -> list[int]:
     """The highest number that an index of the damaged file has, and no row that was copied; nothing: there is none."""
-    known = {seq for (seq,) in new.execute("SELECT seq FROM entries")}
+    known = {number for (number,) in new.execute(f"SELECT rowid FROM {table}")}  # noqa: S608
     highest = 0
-    whole = "type = 'index' AND tbl_name = 'entries' AND sql NOT LIKE '% WHERE %'"
-    for (index,) in new.execute(f"SELECT name FROM sqlite_master WHERE {whole}"):  # noqa: S608
-        rows = _each(old, f"SELECT rowid FROM entries INDEXED BY {index}")  # noqa: S608
+    # Those of a table's keys have no text.
+    whole = "type = 'index' AND tbl_name = ? AND coalesce(sql, '') NOT LIKE '% WHERE %'"
+    for (index,) in new.execute(f"SELECT name FROM sqlite_master WHERE {whole}", [table]).fetchall():  # noqa: S608
+        rows = _each(old, f"SELECT rowid FROM {table} INDEXED BY {index}")  # noqa: S608
         while (row := _next(rows)) is not None and row is not _BROKEN:
             if row[0] not in known and highest < row[0] < _HIGHEST:
                 highest = int(row[0])
