@@ -24,6 +24,7 @@ from figures import Figure, reproduce
 from settings import Settings
 
 from poolwarden_collector.core.model.entries import Entry, Kind
+from poolwarden_collector.shell.loop.journal_upkeep import SNAPSHOTS_AT_ONCE
 from poolwarden_collector.shell.store import retention
 from poolwarden_collector.shell.store.journal import FILE, Journal
 
@@ -92,9 +93,9 @@ def _starts(state: Path, rounds: int) -> list[list[float]]:
 
 
 def _snapshots(journal: Journal) -> list[float]:
-    held = []
-    while due := journal.snapshots_due(8):
-        held.append(_timed(journal.keep_snapshots, due))
+    held, (due, _) = [], journal.long_tails()
+    for at in range(0, len(due), SNAPSHOTS_AT_ONCE):
+        held.append(_timed(journal.keep_snapshots, journal.snapshots_of(due[at : at + SNAPSHOTS_AT_ONCE])))
     return held
 
 

@@ -53,7 +53,7 @@ def tampered(journal: Journal, script: str, *values: object) -> None:
 def taken(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> int:
     """A snapshot of every pool, however short its tail; how many."""
     monkeypatch.setattr(journal_records, "SNAPSHOT_EVERY", 1)
-    due = journal.snapshots_due(most=1_000)
+    due = journal.snapshots_of(journal.long_tails()[0])
     journal.keep_snapshots(due)
     return len(due)
 
@@ -162,9 +162,9 @@ def test_a_long_tail_gets_a_snapshot_and_a_short_one_none(tmp_path: Path) -> Non
     opened = Journal(tmp_path)
     named = [Entry(Kind.POOL_NAMED, "named", {"name": str(n)}) for n in range(journal_records.SNAPSHOT_EVERY)]
     opened.commit(POOL, named[:-1])
-    assert opened.snapshots_due() == []
+    assert opened.snapshots_of(opened.long_tails()[0]) == []
     opened.commit(POOL, named[-1:])
-    assert [each.seq for each in opened.snapshots_due()] == [len(named)]
+    assert [each.seq for each in opened.snapshots_of(opened.long_tails()[0])] == [len(named)]
     opened.close()
 
 

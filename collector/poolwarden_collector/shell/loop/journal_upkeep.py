@@ -39,6 +39,7 @@ class JournalUpkeep:
         self._settings = settings
         self._task: asyncio.Task[None] | None = None
         self._failed = False
+        self._looked_to = 0  # the newest entry when tails were looked at last
 
     def start(self) -> None:
         self._task = asyncio.ensure_future(self._run())
@@ -70,8 +71,12 @@ class JournalUpkeep:
             self._failed = False
 
     async def _snapshots(self) -> None:
-        while due := await asyncio.to_thread(self._journal.snapshots_due, SNAPSHOTS_AT_ONCE):
-            await self._write(self._journal.keep_snapshots, due)
+        due, last = await asyncio.to_thread(self._journal.long_tails, self._looked_to)
+        for at in range(0, len(due), SNAPSHOTS_AT_ONCE):
+            made = await asyncio.to_thread(self._journal.snapshots_of, due[at : at + SNAPSHOTS_AT_ONCE])
+            if made:
+                await self._write(self._journal.keep_snapshots, made)
+        self._looked_to = last
 
     async def _old(self) -> None:
         kept, left = self._settings(), retention.MOST_AN_HOUR

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ _POOLS = """WITH RECURSIVE found (pool) AS (
               WHERE found.pool IS NOT NULL)
             SELECT pool, (SELECT min(seq) FROM entries WHERE entries.pool = found.pool) AS first FROM found
             WHERE pool IS NOT NULL ORDER BY first"""
+_WRITTEN_SINCE = "SELECT DISTINCT pool FROM entries WHERE seq > ? AND pool > ''"
 _ROWS = "SELECT * FROM entries WHERE pool = ? AND seq > ? ORDER BY seq LIMIT ?"
 
 
@@ -87,21 +88,29 @@ class Records:
         with self._reading() as db:
             return snapshots.newest(db.conn, pool)[0] <= lost and not _told_behind(db.conn, pool, lost)
 
-    def snapshots_due(self, most: int = 32) -> list[snapshots.Snapshot]:
-        """Of the pools with a long tail, as many as said: their records as of now, folded beside the writing one."""
-        found: list[snapshots.Snapshot] = []
+    def long_tails(self, since: int = 0) -> tuple[list[PoolId], int]:
+        """The pools with a snapshot due, of those with an entry behind ``since`` (0: of all); and the newest entry."""
+        with self._look() as db:
+            (last,) = db.execute("SELECT coalesce(max(seq), 0) FROM entries").fetchone()
+            # What has not been written to since its tail was looked at has none that is longer now.
+            written = db.execute(_WRITTEN_SINCE, [since]) if since else db.execute(_POOLS)
+            lost, known = _lost_after(db), [row["pool"] for row in written]
+            return [pool for pool in known if _long_tail(db, pool) and not _over_a_hole(db, pool, lost)], int(last)
+
+    def snapshots_of(self, pools: Iterable[PoolId]) -> list[snapshots.Snapshot]:
+        """The records of these as of now, folded beside the writing connection."""
+        with self._look() as db:
+            releases = _releases(db)
+            return [made for pool in pools for made in self._snapshot(db, pool, releases)]
+
+    @contextmanager
+    def _look(self) -> Iterator[sqlite3.Connection]:
         try:
             with read_only(self.path) as db:
                 db.row_factory = sqlite3.Row
-                releases, lost = _releases(db), _lost_after(db)
-                for pool in [row["pool"] for row in db.execute(_POOLS)]:
-                    if len(found) >= most:
-                        break
-                    if _long_tail(db, pool) and not _over_a_hole(db, pool, lost):
-                        found += self._snapshot(db, pool, releases)
+                yield db
         except (sqlite3.Error, OSError) as error:
             raise JournalError(f"{self.path}: cannot be read: {error}") from error
-        return found
 
     def keep_snapshots(self, due: Iterable[snapshots.Snapshot]) -> None:
         """Write them."""
