@@ -12,6 +12,7 @@ from poolwarden_agent.core.boot_gate import Told
 from poolwarden_agent.core.findings import Seen
 from poolwarden_agent.core.local_policy import ANY, LocalPolicy
 from poolwarden_agent.core.memory import User
+from poolwarden_agent.core.start_wish import StartWish
 from poolwarden_agent.core.storage import Repository, Storage
 
 Identity = NamedTuple(
@@ -105,10 +106,18 @@ DatabasePiece = NamedTuple(
         ("text", str),
     ],
 )
-# Where a VM could start: (host's UUID, xapi's refusal in words; empty: there). text: why nothing is known of it.
+# Where a VM could start: (host's UUID, xapi's refusal in words; empty: there). text: why nothing is known of it; its
+# owner's wish is None then.
 VmPlace = NamedTuple(
     "VmPlace",
-    [("vm", str), ("name", str), ("power_state", str), ("hosts", Tuple[Tuple[str, str], ...]), ("text", str)],
+    [
+        ("vm", str),
+        ("name", str),
+        ("power_state", str),
+        ("hosts", Tuple[Tuple[str, str], ...]),
+        ("text", str),
+        ("wish", Optional[StartWish]),
+    ],
 )
 HTTP_PORT, TLS_PORT = 80, 443
 

@@ -4,6 +4,7 @@ from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent.core import host_now, order_kinds, orders, probe_rules
 from poolwarden_agent.core.boot_gate import Told
 from poolwarden_agent.core.local_policy import LocalPolicy
+from poolwarden_agent.core.start_wish import StartWish
 from poolwarden_agent.dom0.system.slots import SlotError
 from poolwarden_agent.dom0.xapi import database as statedb
 from poolwarden_agent.host_port import (
@@ -283,7 +284,8 @@ class FakePort(HostPort):
         return self.act_result
 
     def locate_vms(self, vms, limit_ms):
-        return [VmPlace(vm, "web", "Halted", ((HOST, ""), (OTHER, "HOST_DISABLED h2")), "") for vm in vms]
+        places = ((HOST, ""), (OTHER, "HOST_DISABLED h2"))
+        return [VmPlace(vm, "web", "Halted", places, "", StartWish(True, "", 2, 30)) for vm in vms]
 
 
 def serving_view(master=HOST):

@@ -13,7 +13,7 @@ from poolwarden_agent.core.probe_rules import ANSWERED, NO_ANSWER, REFUSED
 from .conftest import configure
 from .fake_xapi import EMERGENCY, LOGIN, FakeXapi, answers, fault
 from .test_dom0 import dom0, xapi
-from .test_serving import about
+from .test_serving import about, record
 from .tree import OTHER, until
 
 assert xapi  # a fixture
@@ -81,11 +81,12 @@ def test_looks_and_orders_go_on_beside_a_slow_one_and_it_ends_at_its_limit(tree,
 
 def test_where_vms_could_start(tree, xapi):
     hosts = {"OpaqueRef:h1": {"uuid": "u1", "name_label": "h1"}, "OpaqueRef:h2": {"uuid": OTHER, "name_label": "h2"}}
-    found(xapi, host__get_all_records=hosts, VM__get_name_label="web", VM__get_power_state="Halted")
+    found(xapi, host__get_all_records=hosts, VM__get_record=record())
     found(xapi, VM__get_possible_hosts=["OpaqueRef:h1"], SR__get_name_label="local-1")
     xapi.behaviours["VM.assert_can_boot_here"] = fault("VM_REQUIRES_SR", "OpaqueRef:v1", "OpaqueRef:sr")
     (place,) = dom0(tree).locate_vms(["v1"], 3000)
-    assert place == ("v1", "web", "Halted", ((OTHER, "VM_REQUIRES_SR local-1"), ("u1", "")), "")
+    assert place[:5] == ("v1", "web", "Halted", ((OTHER, "VM_REQUIRES_SR local-1"), ("u1", "")), "")
+    assert tuple(place.wish) == (True, "", 2, 30)
     xapi.behaviours["VM.get_possible_hosts"] = xapi.hangs
     slow = dom0(tree).locate_vms(["v1", "v2"], 400)
     assert [(p.vm, p.text) for p in slow] == [(vm, "xapi did not answer in time") for vm in ("v1", "v2")]

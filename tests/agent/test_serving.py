@@ -15,7 +15,7 @@ from poolwarden_agent.process.workers import MOST_WAITING, Workers
 
 from .fake_port import FakePort, obey, order
 from .test_gate import BODIES, NOW, STATE, an, but, reason
-from .tree import OTHER, until
+from .tree import HOST, OTHER, until
 
 KINDS = order_kinds.SERVING + ("locate_vms",)
 SERVING_NOW = NOW._replace(pool_conf=host_now.MASTER, pool_conf_address="", settled=True)
@@ -25,7 +25,7 @@ MESSAGES = {
     "declare_host_dead": pb.DeclareHostDead(host_uuid=OTHER),
     "enable_host": pb.EnableHost(host_uuid=OTHER),
     "recover_members": pb.RecoverMembers(),
-    "start_vm": pb.StartVm(vm_uuid="vm-1", host_uuid=OTHER),
+    "start_vm": pb.StartVm(vm_uuid="vm-7", host_uuid=OTHER),
 }
 
 
@@ -65,7 +65,7 @@ def test_only_a_host_that_serves_as_master_is_asked(kind):
 
 @pytest.mark.parametrize("kind, armed", list(itertools.product(KINDS, (True, None))))
 def test_ha_forbids_what_xapi_would_refuse_or_punish(kind, armed):
-    forbidden = kind in ("designate_master", "declare_host_dead", "recover_members")
+    forbidden = kind in ("designate_master", "declare_host_dead", "recover_members", "start_vm")
     expected = "ha-armed" if forbidden else "Obey"
     assert reason(about(kind), now=SERVING_NOW._replace(ha_armed=armed)) == expected
 
@@ -115,6 +115,7 @@ def test_where_vms_could_start_is_told():
     assert [(p.vm_uuid, p.power_state, [h.refusal for h in p.hosts]) for p in answer.vm_places] == [
         ("vm-1", "Halted", ["", "HOST_DISABLED h2"]), ("vm-2", "Halted", ["", "HOST_DISABLED h2"])
     ]  # fmt: skip
+    assert answer.vm_places[0].wish == pb.StartWish(wished=True, order=2, delay_s=30)
     many = pb.LocateVms(vm_uuids=["v"] * (MOST_VMS + 1))
     assert outcome(obey(HostSide(port), order(port, "o2", locate_vms=many))) == ("REFUSED", "precondition")
 
@@ -180,9 +181,73 @@ def test_a_vm_that_runs_there_already_is_started(power, resident, expected):
     assert session_calls.serve(asked, about("start_vm")).outcome == expected
 
 
+def record(**values):
+    """A VM's record, as VM.get_record gives it; integers are strings there."""
+    known = {
+        "name_label": "web", "power_state": "Halted", "tags": ["poolwarden:start"], "other_config": {}, "order": "2",
+        "start_delay": "30", "current_operations": {}, "blocked_operations": {}, "is_a_template": False,
+        "is_a_snapshot": False, "is_control_domain": False,
+    }  # fmt: skip
+    return dict(known, **values)
+
+
+@pytest.mark.parametrize(
+    "values, wish",
+    [
+        ({}, (True, "", 2, 30)),
+        ({"tags": ["web"]}, (False, "", 2, 30)),
+        ({"tags": [], "other_config": {"poolwarden_start": " True"}}, (True, "", 2, 30)),
+        ({"other_config": {"poolwarden_start": "false"}}, (False, "other_config:poolwarden_start is 'false'", 2, 30)),
+        ({"other_config": {"poolwarden_start": ""}}, (False, "other_config:poolwarden_start is ''", 2, 30)),
+        ({"order": "-5", "start_delay": "86400"}, (True, "", 0, 3600)),
+        ({"order": "x", "start_delay": None}, (True, "", 0, 0)),
+        ({"power_state": "Suspended"}, (True, "it is Suspended", 2, 30)),
+        ({"is_a_template": True}, (True, "it is a template", 2, 30)),
+        ({"is_a_snapshot": True}, (True, "it is a snapshot", 2, 30)),
+        ({"current_operations": {"r": "start_on"}}, (True, "an operation is under way: start_on", 2, 30)),
+        ({"blocked_operations": {"start": "no"}}, (True, "its start is blocked", 2, 30)),
+    ],
+)
+def test_an_owners_wish_is_read_off_the_vms_own_record(values, wish):
+    (place,) = session_calls.locate(located(VM__get_record=record(**values)), ["v"])
+    assert tuple(place.wish) == wish and place.power_state == values.get("power_state", "Halted")
+    asked = Asked(VM__get_record=record(**values))
+    act = session_calls.serve(asked, but(about("start_vm"), only_if_wished=True))
+    started = [call for call in asked.calls if call[0] == "VM.start_on"]
+    if wish[0] and not wish[1]:
+        assert act.outcome == orders.DONE and len(started) == 1
+    else:
+        assert act.outcome == orders.FAILED and started == [] and act.text.startswith("not started: ")
+
+
+def test_a_start_at_a_word_asks_for_no_wish():
+    asked = Asked(VM__get_record=record(tags=[]))
+    assert session_calls.serve(asked, about("start_vm")).outcome == orders.DONE
+    assert "VM.get_record" not in [call[0] for call in asked.calls]
+
+
+def test_a_vm_whose_wish_cannot_be_read_is_not_started():
+    for broken in (XapiTimeout("late"), XapiUnreachable("gone")):
+        asked = Asked(VM__get_record=broken)
+        assert session_calls.serve(asked, but(about("start_vm"), only_if_wished=True)).outcome == orders.REFUSED
+        assert "VM.start_on" not in [call[0] for call in asked.calls]
+
+
+@pytest.mark.parametrize(
+    "target, wished, expected",
+    [(OTHER, False, "FAILED"), (OTHER, True, "FAILED"), (HOST, False, "DONE"), (HOST, True, "FAILED")],
+)
+def test_a_vm_whose_domain_runs_on_the_master_itself_is_not_started_elsewhere(target, wished, expected):
+    port = serving()
+    port.domain_list = ["vm-7"]
+    start = pb.StartVm(vm_uuid="vm-7", host_uuid=target, only_if_wished=wished)
+    assert outcome(obey(HostSide(port), order(port, start_vm=start)))[0] == expected
+    assert port.acts == (["start_vm"] if expected == "DONE" else [])
+
+
 def located(**answers):
     hosts = {"r1": {"uuid": "u1", "name_label": "h1"}, "r2": {"uuid": "u2", "name_label": "h2"}}
-    known = {"VM__get_name_label": "web", "VM__get_power_state": "Halted", "VM__get_possible_hosts": ["r1"]}
+    known = {"VM__get_record": record(), "VM__get_possible_hosts": ["r1"]}
     known.update(answers)
     return Asked(host__get_all_records=hosts, **known)
 
@@ -217,6 +282,9 @@ def test_what_is_not_known_of_a_vm_is_said_and_the_others_go_on():
     asked = located(VM__get_by_uuid=by_uuid, VM__get_possible_hosts=["r1", "r2"])
     gone, late, good = session_calls.locate(asked, ["gone", "late", "v"])
     assert "UUID_INVALID" in gone.text and "in time" in late.text and not good.text and len(good.hosts) == 2
+    for shape in ({}, record(tags=None), record(other_config=[]), "record"):
+        (place,) = session_calls.locate(located(VM__get_record=shape), ["v"])
+        assert place.wish is None and place.text and not place.hosts
     for broken in (XapiTimeout("late"), XapiUnreachable("gone"), {"r1": {}}, None):
         asked.answers["host.get_all_records"] = broken
         (place,) = session_calls.locate(asked, ["v"])

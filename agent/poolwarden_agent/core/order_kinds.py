@@ -58,7 +58,7 @@ KINDS: Tuple[Kind, ...] = (
     _serving(orders.DeclareHostDead, needs_ha_off=True),
     _serving(orders.EnableHost),
     _serving(orders.RecoverMembers, needs_ha_off=True),
-    _serving(orders.StartVm),
+    _serving(orders.StartVm, needs_ha_off=True),
     Kind(orders.ProbeNow, kind_rules.none),
     Kind(orders.CollectEvidence, kind_rules.none),
     Kind(orders.ReadDatabase, kind_rules.none),
@@ -80,4 +80,5 @@ LOOKING = tuple(kind.name for kind in KINDS if not kind.changes and kind.name no
 SIGNED_ORDERS = "signed_orders"  # a capability beside the kinds: it opens Signed content
 ELSEWHERE = "elsewhere"  # likewise: it goes where a collector sends it, and acknowledges the epoch of its Welcome
 OWN_FILE = "start_with_own_file"  # likewise: what an earlier term has placed here is removed under a later hold
+START_WISHES = "start_wishes"  # likewise: VmPlace says its owner's wish, StartVm keeps to it
 IN_PLACE = "restart_in_place"  # a capability beside the kinds: the orders of a restart in place with a placed database

@@ -109,10 +109,11 @@ class RecoverMembers(NamedTuple):
 
 
 class StartVm(NamedTuple):
-    """Start this VM on this host."""
+    """Start this VM on this host; ``only_if_wished``: only where its owner's wish stands and nothing is against it."""
 
     vm: str
     host: str
+    only_if_wished: bool = False
 
 
 class ProbeNow(NamedTuple):

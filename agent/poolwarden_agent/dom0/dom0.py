@@ -19,7 +19,15 @@ from poolwarden_agent.core.gate_state import EMPTY, decode
 from poolwarden_agent.core.host_now import NO_PROCESS, Process
 from poolwarden_agent.core.local_policy import LocalPolicy
 from poolwarden_agent.core.memory import User
-from poolwarden_agent.core.order_kinds import ELSEWHERE, FENCE_PROXY, IN_PLACE, KNOWN, OWN_FILE, SIGNED_ORDERS
+from poolwarden_agent.core.order_kinds import (
+    ELSEWHERE,
+    FENCE_PROXY,
+    IN_PLACE,
+    KNOWN,
+    OWN_FILE,
+    SIGNED_ORDERS,
+    START_WISHES,
+)
 from poolwarden_agent.core.orders import Order
 from poolwarden_agent.core.piece import Piece
 from poolwarden_agent.core.probe_rules import ANSWERED, NO_ANSWER, REFUSED, ProbeResult
@@ -159,7 +167,7 @@ class Dom0(HostPort):
         fences = bool(self.fence_agents()) and policy.fence_proxy
         able = [kind for kind in KNOWN if (fences or kind != FENCE_PROXY) and kind not in policy.deny]
         promised = tuple(kind for kind in able if gated or kind not in HELD_BY_GATE)
-        return promised + ((IN_PLACE, OWN_FILE) if gated else ()) + (SIGNED_ORDERS, ELSEWHERE)
+        return promised + ((IN_PLACE, OWN_FILE) if gated else ()) + (SIGNED_ORDERS, ELSEWHERE, START_WISHES)
 
     def capsules(self) -> Optional[CapsuleFolder]:
         return self._capsules

@@ -72,9 +72,16 @@ class Acts(object):
             return self._release(body)
         if isinstance(body, orders.PlaceDatabase):
             return self._place(body, order.term, now.pool)
+        if isinstance(body, orders.StartVm) and self._runs_here(body, now):
+            return Act(orders.FAILED, "a domain of this VM runs on this very host, whatever xapi's database says")
         if order.kind in order_kinds.SERVING:
             return self._port.serve(order, SERVE_LIMIT_MS[order.kind])
         return self._tombstone(order.term, body)
+
+    def _runs_here(self, start: orders.StartVm, now: host_now.HostNow) -> bool:
+        """Does a domain contradict this start? At a person's word xapi judges one here: it may be done already."""
+        running = start.vm in (self._port.domains() or ())
+        return running and (start.only_if_wished or start.host != now.host)
 
     # ------------------------------------------------------------------------------------------ roles
 

@@ -83,7 +83,7 @@ _BODIES: Dict[str, Callable[[Any], Any]] = {
     "declare_host_dead": lambda b: orders.DeclareHostDead(b.host_uuid),
     "enable_host": lambda b: orders.EnableHost(b.host_uuid),
     "recover_members": lambda b: orders.RecoverMembers(),
-    "start_vm": lambda b: orders.StartVm(b.vm_uuid, b.host_uuid),
+    "start_vm": lambda b: orders.StartVm(b.vm_uuid, b.host_uuid, b.only_if_wished),
     "probe_now": lambda b: orders.ProbeNow(_targets(b.targets), b.probe_timeout_ms, b.nonce, _targets(b.ask_role)),
     "collect_evidence": lambda b: orders.CollectEvidence(b.want_placements, b.want_xapi_trouble),
     "read_database": lambda b: orders.ReadDatabase(b.path, b.offset, b.max_bytes),

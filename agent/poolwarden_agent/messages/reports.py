@@ -276,7 +276,12 @@ def software(identity: host_port.Identity, around: Any) -> pb.SoftwareFacts:
 
 def vm_place(item: host_port.VmPlace) -> pb.VmPlace:
     hosts = [pb.VmHost(host_uuid=host, refusal=refusal) for host, refusal in item.hosts]
-    return pb.VmPlace(vm_uuid=item.vm, name=item.name, power_state=item.power_state, hosts=hosts, text=item.text)
+    place = pb.VmPlace(vm_uuid=item.vm, name=item.name, power_state=item.power_state, hosts=hosts, text=item.text)
+    if item.wish is not None:
+        wish = item.wish
+        said = pb.StartWish(wished=wish.wished, against=wish.against, order=wish.order, delay_s=wish.delay_s)
+        place.wish.CopyFrom(said)
+    return place
 
 
 def pool_view(view: host_port.PoolView) -> pb.PoolView:

@@ -208,7 +208,7 @@ def _ha(tx: Transaction, event: ev.AgentReported) -> None:
 def _end_alerts_of(tx: Transaction, host: HostId) -> None:
     """Nothing that is told of a host outlives its membership, but what was lost with it."""
     for topic in tx.open_topics:
-        if topic.concerns(host) and topic.matter is not Matter.LOST:
+        if topic.concerns(host) and topic.matter not in (Matter.LOST, Matter.NOT_STARTED):
             tx.resolve_alert(topic, f"{tx.name(host)} is no host of this pool any more", final=True)
 
 

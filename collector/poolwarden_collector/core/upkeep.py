@@ -38,7 +38,7 @@ def advance_followups(tx: Transaction, verdict: Verdict) -> None:
         hold_release.owed_releases(tx)
         gc_release.release_where_due(tx)
         declare_dead.advance(tx)
-        lost_vms.start_queued(tx)
+        lost_vms.start_queued(tx, verdict)
         power_switch.power_on_fenced(tx)
     power_switch.advance(tx)
     hold_release.say_held(tx, verdict)

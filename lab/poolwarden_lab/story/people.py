@@ -185,6 +185,11 @@ def start_vm(stage: Stage, vm: str, host: str) -> None:
     stage.world.start_vm(vm, host)
 
 
+@XE.form("{tag|untag} vm VM", "Its owner wishes it to be started by itself, or not: tag poolwarden:start.")
+def tag_vm(stage: Stage, how: str, vm: str) -> None:
+    stage.world.tag_vm(vm, how == "tag", stage.pool_of_vm(vm))
+
+
 @XE.form("stop vm VM", "vm-shutdown force=true.")
 def stop_vm(stage: Stage, vm: str) -> None:
     stage.world.stop_vm(vm, stage.pool_of_vm(vm))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 from poolwarden_collector.core.model.policy import Policy, PolicyError
 from poolwarden_lab.story.book import SOURCES
@@ -91,6 +91,20 @@ def local_vm(stage: Stage, name: str, host: str) -> None:
 @SETTINGS.form("vm NAME halted", "A VM that does not run at first.", declare=_cast_vm)
 def halted_vm(stage: Stage, name: str) -> None:
     next(iter(stage.setup.pools.values())).vms.append(VmSpec(name, None))
+
+
+@SETTINGS.form(
+    "wished vm VM [order NUMBER] [delay TIME]",
+    "Its owner wishes it to be started by itself (tag poolwarden:start), with this VM.order and VM.start_delay.",
+)
+def wished_vm(stage: Stage, vm: str, order: int | None, delay: int | None) -> None:
+    for draft in stage.setup.pools.values():
+        draft.vms = [
+            replace(spec, tags=("poolwarden:start",), order=order or 0, start_delay=(delay or 0) // 1000)
+            if spec.name == vm
+            else spec
+            for spec in draft.vms
+        ]
 
 
 @SETTINGS.form("no devices [for POOL]", "No host has a fence device.")

@@ -96,7 +96,7 @@ class VmSpec:
     """A VM of the pool with one disk.
 
     host: the number of the host it runs on (0 is the master); None: halted. storage: on the shared SR, or on the local
-    SR of that host (of the master if it is halted).
+    SR of that host (of the master if it is halted). tags, other_config, order, start_delay: as in its record.
     """
 
     name: str
@@ -104,6 +104,10 @@ class VmSpec:
     uuid: str = ""
     storage: Literal["shared", "local"] = "shared"
     memory_mib: int = 2048
+    tags: tuple[str, ...] = ()
+    other_config: tuple[tuple[str, str], ...] = ()
+    order: int = 0
+    start_delay: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +263,7 @@ def _tables(
         place = NULL_REF if vm.host is None else _ref(seed, "host", names[vm.host])
         ref = f"OpaqueRef:{_vm_uuid(seed, vm)}"
         tables["VM"][ref] = _vm_row(_vm_uuid(seed, vm), vm.name, place, control=False)
-        tables["VM"][ref]["memory__static_max"] = str(vm.memory_mib << 20)
+        tables["VM"][ref].update(_own_words(vm))
         if devices:
             _add_devices(tables, seed, vm, ref, network)
         sr = shared if vm.storage == "shared" else _ref(seed, "SR", names[vm.host or 0])
@@ -383,6 +387,18 @@ def _add_pbd(tables: dict[str, Table], seed: str, name: str, host: str, sr: str,
         "device_config": dump_map(device_config),
         "currently_attached": "true",
     }
+
+
+def _own_words(vm: VmSpec) -> dict[str, str]:
+    """What of a VM's row its spec says; what is as xapi makes it is left to the data model's defaults."""
+    row = {"memory__static_max": str(vm.memory_mib << 20)}
+    if vm.tags:
+        row["tags"] = dump_set(list(vm.tags))
+    if vm.other_config:
+        row["other_config"] = dump_map(dict(vm.other_config))
+    if vm.order or vm.start_delay:
+        row.update(order=str(vm.order), start_delay=str(vm.start_delay))
+    return row
 
 
 def _vm_row(vm_uuid: str, label: str, place: str, *, control: bool) -> dict[str, str]:

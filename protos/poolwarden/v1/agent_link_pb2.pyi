@@ -2953,15 +2953,21 @@ class StartVm(google.protobuf.message.Message):
 
     VM_UUID_FIELD_NUMBER: builtins.int
     HOST_UUID_FIELD_NUMBER: builtins.int
+    ONLY_IF_WISHED_FIELD_NUMBER: builtins.int
     vm_uuid: builtins.str
     host_uuid: builtins.str
+    only_if_wished: builtins.bool
+    """By policy, at nobody's word: refused unless the VM's owner still wishes it (StartWish) and nothing stands against it.
+    Only for an agent with the capability "start_wishes".
+    """
     def __init__(
         self,
         *,
         vm_uuid: builtins.str = ...,
         host_uuid: builtins.str = ...,
+        only_if_wished: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["host_uuid", b"host_uuid", "vm_uuid", b"vm_uuid"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["host_uuid", b"host_uuid", "only_if_wished", b"only_if_wished", "vm_uuid", b"vm_uuid"]) -> None: ...
 
 global___StartVm = StartVm
 
@@ -3282,6 +3288,7 @@ class VmPlace(google.protobuf.message.Message):
     POWER_STATE_FIELD_NUMBER: builtins.int
     HOSTS_FIELD_NUMBER: builtins.int
     TEXT_FIELD_NUMBER: builtins.int
+    WISH_FIELD_NUMBER: builtins.int
     vm_uuid: builtins.str
     name: builtins.str
     power_state: builtins.str
@@ -3290,6 +3297,9 @@ class VmPlace(google.protobuf.message.Message):
     def hosts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___VmHost]: ...
     text: builtins.str
     """why nothing is known of it"""
+    @property
+    def wish(self) -> global___StartWish:
+        """absent: the agent does not tell"""
     def __init__(
         self,
         *,
@@ -3298,10 +3308,41 @@ class VmPlace(google.protobuf.message.Message):
         power_state: builtins.str = ...,
         hosts: collections.abc.Iterable[global___VmHost] | None = ...,
         text: builtins.str = ...,
+        wish: global___StartWish | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["hosts", b"hosts", "name", b"name", "power_state", b"power_state", "text", b"text", "vm_uuid", b"vm_uuid"]) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["wish", b"wish"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["hosts", b"hosts", "name", b"name", "power_state", b"power_state", "text", b"text", "vm_uuid", b"vm_uuid", "wish", b"wish"]) -> None: ...
 
 global___VmPlace = VmPlace
+
+class StartWish(google.protobuf.message.Message):
+    """What a VM's own record says about its being started by itself after its host was lost."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    WISHED_FIELD_NUMBER: builtins.int
+    AGAINST_FIELD_NUMBER: builtins.int
+    ORDER_FIELD_NUMBER: builtins.int
+    DELAY_S_FIELD_NUMBER: builtins.int
+    wished: builtins.bool
+    """tag "poolwarden:start", or other_config:poolwarden_start=true, and no other value of that"""
+    against: builtins.str
+    """what forbids it all the same, in words: an operation under way, a blocked one, not Halted"""
+    order: builtins.int
+    """VM.order: the lower ones first; at most 2^31"""
+    delay_s: builtins.int
+    """VM.start_delay: before VMs of a higher order follow; at most 3600"""
+    def __init__(
+        self,
+        *,
+        wished: builtins.bool = ...,
+        against: builtins.str = ...,
+        order: builtins.int = ...,
+        delay_s: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["against", b"against", "delay_s", b"delay_s", "order", b"order", "wished", b"wished"]) -> None: ...
+
+global___StartWish = StartWish
 
 class VmHost(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor

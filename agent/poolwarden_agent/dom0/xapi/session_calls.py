@@ -26,6 +26,7 @@ from poolwarden_agent.core.orders import (
     StartVm,
     SyncDatabase,
 )
+from poolwarden_agent.core.start_wish import start_wish
 from poolwarden_agent.dom0.xapi.errors import XapiError, XapiFault, XapiTimeout
 from poolwarden_agent.host_port import Act, VmPlace
 
@@ -51,6 +52,8 @@ def _carried_out(ask: Ask, work: Callable[[Ask], str]) -> Act:
 
     try:
         return Act(DONE, work(noted))
+    except NotWished as why:
+        return Act(FAILED, "not started: %s" % why)
     except XapiFault as fault:
         return Act(FAILED, "xapi refused it: %s" % fault)
     except XapiError as error:
@@ -87,8 +90,17 @@ def _recover(ask: Ask, _order: RecoverMembers) -> str:
     return "%d members were told to follow" % (len(reached) if isinstance(reached, list) else 0)
 
 
+class NotWished(Exception):
+    """By policy a VM is started only while its owner wishes it; the text says what he wishes, or what is against it."""
+
+
 def _start(ask: Ask, order: StartVm) -> str:
     vm, host = ask("VM.get_by_uuid", order.vm), ask("host.get_by_uuid", order.host)
+    if order.only_if_wished:
+        # safety: its owner may have taken his wish back, halted it for good or started it since it was asked for.
+        wish = start_wish(ask("VM.get_record", vm))
+        if not wish.wished or wish.against:
+            raise NotWished(wish.against or "its owner does not wish it any more")
     try:
         ask("VM.start_on", vm, host, False, False)
     except XapiFault as fault:
@@ -153,22 +165,23 @@ def locate(ask: Ask, vms: List[str]) -> List[VmPlace]:
     for vm in vms:
         try:
             found.append(_locate(ask, vm, where))
-        except (XapiError, LookupError, TypeError) as error:
+        except (XapiError, LookupError, TypeError, AttributeError) as error:
             found.append(_unknown(vm, error))
     return found
 
 
 def _unknown(vm: str, error: Exception) -> VmPlace:
     said = "xapi did not answer in time" if isinstance(error, XapiTimeout) else str(error)
-    return VmPlace(vm, "", "", (), said[:LONGEST_REFUSAL])
+    return VmPlace(vm, "", "", (), said[:LONGEST_REFUSAL], None)
 
 
 def _locate(ask: Ask, vm: str, where: Dict[str, Tuple[str, str]]) -> VmPlace:
     ref = ask("VM.get_by_uuid", vm)
-    name, power = str(ask("VM.get_name_label", ref)), str(ask("VM.get_power_state", ref))
+    record = ask("VM.get_record", ref)
+    name, power, wish = str(record["name_label"]), str(record["power_state"]), start_wish(record)
     possible = set(ask("VM.get_possible_hosts", ref))
     hosts = [(uuid, "" if host in possible else _refusal(ask, ref, host, where)) for host, (uuid, _) in where.items()]
-    return VmPlace(vm, name, power, tuple(sorted(hosts)), "")
+    return VmPlace(vm, name, power, tuple(sorted(hosts)), "", wish)
 
 
 def _refusal(ask: Ask, vm: str, host: str, where: Dict[str, Tuple[str, str]]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from poolwarden_collector.core.catalogue import lost_vms
 from poolwarden_collector.core.catalogue.message import Message
 
 DETACHED = Message(
@@ -81,29 +82,6 @@ OLD_MASTER_RUNS = Message(
     "Whoever promoted the new master did not make sure that the old one was down. Two masters corrupt the disks of VMs "
     "that both start.",
     "when the old master's xapi runs as master no more",
-)
-NOT_DECLARED_DEAD = Message(
-    "not-declared-dead",
-    "warning",
-    "{name} is not declared dead",
-    "{name}, which was lost",
-    "did not tell xapi that it is dead: {why}",
-    "nothing: it is tried again every ten minutes; at once: poolwarden declare-dead {name}",
-    "its VMs cannot be started elsewhere; {running}",
-    "xapi takes its VMs for running and keeps their disks locked until it is told that the host is dead.",
-    "when it is declared dead or heard again",
-)
-LOST_VMS = Message(
-    "vms-down",
-    "critical",
-    "{count} down since {name} died",
-    "with {name}: {names}",
-    "started none: that is yours to decide; each can start on {where}",
-    "poolwarden start-lost {pool} --dry-run tells where each can start; without --dry-run they are started",
-    "these VMs are down until then; or take them off the list: poolwarden start-lost {pool} --forget",
-    "VMs that ran on the dead host are down. Their disks are as the crash left them; each can start "
-    "where its storage is reached.",
-    "when they run or are taken off the list",
 )
 OVERDUE = Message(
     "work-overdue",
@@ -540,8 +518,7 @@ ALL = (
     HOST_DOWN,
     HOST_BACK,
     OLD_MASTER_RUNS,
-    NOT_DECLARED_DEAD,
-    LOST_VMS,
+    *lost_vms.ALL,
     OVERDUE,
     NOT_BACK,
     GC_HELD,

@@ -16,7 +16,7 @@ Rules
 from __future__ import annotations
 
 from poolwarden.assumptions import FOLLOWUPS, POWER
-from poolwarden_collector.core.catalogue.hosts import LOST_VMS, NOT_DECLARED_DEAD
+from poolwarden_collector.core.catalogue.lost_vms import LOST_VMS, LOST_VMS_BY_POLICY, NOT_DECLARED_DEAD
 from poolwarden_collector.core.decision.database_contents import placements_of
 from poolwarden_collector.core.decision.permission import deposed
 from poolwarden_collector.core.decision.start_places import start_places
@@ -68,7 +68,10 @@ def wants_reading(pool: Snapshot, host: HostId) -> bool:
     """Is this host's power to be read now, for a declaration or for a VM's start?"""
     if any(said.verb == "declare-dead" and said.host == host for said, _ in pool.live.pending):
         return True
-    queued = any(vm.host == host and vm.state == "queued" for vm in pool.record.after.lost.values())
+    lost = pool.record.after.lost.values()
+    queued = any(vm.host == host and vm.state == "queued" and not vm.by_policy for vm in lost)
+    if host in pool.live.policy_starts.reading:
+        return True
     if queued and not attached_again(pool, host):
         return True
     dead = pool.record.after.dead.get(host)
@@ -159,8 +162,10 @@ def _list(tx: Transaction, dead: DeadHost, master: HostId) -> None:
         text = f"which VMs ran on {name} is not known: {loads.text}"
         tx.note(Kind.LOST_VMS, text, host=dead.host, vms=[])
         return
-    lost = [{"vm": item.vm, "name": item.name or item.vm} for item in _ran_there(tx, dead.host, loads)]
-    names = ", ".join(item["name"] for item in lost)
+    seen = _last_domains(tx, dead)
+    ran = _ran_there(tx, dead.host, loads)
+    lost = [{"vm": item.vm, "name": item.name or item.vm, **_seen(seen, item.vm)} for item in ran]
+    names = ", ".join(item.name or item.vm for item in ran)
     count = f"{len(lost)} VM{'s' if len(lost) != 1 else ''}"
     text = f"{count} ran on {name}: {names}" if lost else f"no VM ran on {name}"
     tx.note(Kind.LOST_VMS, text, host=dead.host, vms=lost, generation=loads.generation)
@@ -170,7 +175,21 @@ def _list(tx: Transaction, dead: DeadHost, master: HostId) -> None:
         body = f"{text}. Each can start on: {where}; xapi has the last word on each: {step}"
         words = {"name": name, "count": count, "names": names, "where": where}
         topic = AlertTopic(Matter.LOST, dead.host, dead.boot_id)
-        tx.raise_alert(topic, LOST_VMS, body, words, vms=[item["name"] for item in lost])
+        by_policy = tx.policy.start_lost != "never" and dead.by == "poolwarden"
+        message = LOST_VMS_BY_POLICY if by_policy else LOST_VMS
+        tx.raise_alert(topic, message, body, words, vms=[item["name"] for item in lost])
+
+
+def _seen(domains: tuple[str, ...] | None, vm: str) -> dict[str, bool]:
+    return {} if domains is None else {"seen": vm in domains}
+
+
+def _last_domains(pool: Snapshot, dead: DeadHost) -> tuple[str, ...] | None:
+    """What ran there when its own agent was last heard, in the boot in which it was lost; None: not known any more."""
+    agent = pool.agent(dead.host)
+    if agent is None or not agent.reported or agent.hello.boot_id != dead.boot_id:
+        return None
+    return agent.facts.domains
 
 
 def _ran_there(pool: Snapshot, host: HostId, loads: PlacementView) -> list[Placement]:

@@ -1,15 +1,15 @@
-"""The VMs that were lost with a dead host: where each can start now, and starting them at an operator's word.
+"""The VMs that were lost with a dead host: starting them at an operator's word, or by policy.
 
 Rules
 -----
-* Nothing is started by itself. ``start-lost`` queues the VMs; each start is journaled before it is ordered, two at a
-  time, through the verified master's xapi, which alone knows what runs in its pool.
-* A VM is started only if its host was proven off and declared dead, or has come back in another boot as a member: then
-  its domains are gone. In between that host's power is read anew before every start: an old master that was switched on
-  outside the pool may start its VMs from its old database.
+* Nothing is started by itself but by the policy start_lost, which has rules of its own (policy_starts.py).
+  ``start-lost`` queues the VMs. Each start is journaled before it is ordered, two at a time, through the verified
+  master's xapi, which alone knows what runs in its pool.
+* A VM is started only if its host was proven off and declared dead, or (at a word alone) has come back in another boot
+  as a member: then its domains are gone. In between that host's power is read anew before every start: an old master
+  that was switched on outside the pool may start its VMs from its old database.
 * Never a VM that is running on any host that is heard.
-* Who can start where is asked of xapi (VM.get_possible_hosts, VM.assert_can_boot_here), never guessed; the host with
-  the fewest VMs is taken.
+* Who can start where is asked of xapi (vm_places.py); the host with the fewest VMs is taken.
 """
 
 from __future__ import annotations
@@ -18,24 +18,22 @@ from poolwarden_collector.core.devices.power_view import tries
 from poolwarden_collector.core.evidence.mastership import verified
 from poolwarden_collector.core.evidence.proof import Proof
 from poolwarden_collector.core.evidence.verdict import Verdict
+from poolwarden_collector.core.followups import policy_starts, vm_places
 from poolwarden_collector.core.followups.declare_dead import PENDING_MS, attached_again, proven_off
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.events import OperatorSaid
-from poolwarden_collector.core.model.order_results import Outcome, VmPlace
-from poolwarden_collector.core.model.orders import LocateVms, Preconditions, StartVm
+from poolwarden_collector.core.model.order_results import Outcome
+from poolwarden_collector.core.model.orders import Preconditions, StartVm
 from poolwarden_collector.core.model.refusal import Refused
-from poolwarden_collector.core.model.values import HostId, Ms
+from poolwarden_collector.core.model.values import HostId, Ms, Role
 from poolwarden_collector.core.state import waiting_commands
 from poolwarden_collector.core.state.alert_topic import Matter
 from poolwarden_collector.core.state.followup_record import LostVm
-from poolwarden_collector.core.state.live_slices import LostVms
 from poolwarden_collector.core.state.order_delivery import ORDER_VALID_MS, answer_of
 from poolwarden_collector.core.state.snapshot import Snapshot
 from poolwarden_collector.core.state.transaction import Transaction
 
 PARALLEL = 2
-PER_ORDER = 100
-PLACES_FRESH_MS: Ms = 60_000
 ANSWER_MS: Ms = 300_000
 LEARN_MS: Ms = 60_000
 OVER = ("started", "running")
@@ -59,17 +57,19 @@ def command_start_lost(tx: Transaction, said: OperatorSaid, verdict: Verdict) ->
         return f"{len(lost)} lost VMs: {names}; none can be started now: {no.why}{step}"
     if no is not None:
         return no
-    if not _located(tx, lost):
+    if not vm_places.located(tx, [vm.vm for vm in lost]):
         waiting_commands.wait(tx, said, PENDING_MS)
         return ""
-    ready = [vm for vm in lost if vm.state in WAITING and possible(tx, vm.vm)]
+    ready = [vm for vm in lost if vm.state in WAITING and vm_places.possible(tx, vm.vm)]
     if said.arg("dry_run"):
         return f"{len(ready)} of {len(lost)} lost VMs could start now" + ("; nothing was started" if ready else "")
     if not ready:
         waiting = [vm for vm in lost if vm.state in WAITING]
         if not waiting:
             return f"{len(lost)} VMs are being started already"
-        return Refused("nowhere", f"none of the {len(waiting)} lost VMs can start: {why_not(tx, waiting[0].vm)}")
+        return Refused(
+            "nowhere", f"none of the {len(waiting)} lost VMs can start: {vm_places.why_not(tx, waiting[0].vm)}"
+        )
     for vm in ready:
         text = f"{said.actor} has {vm.name} started, which was lost with {tx.name(vm.host)}"
         tx.note(Kind.START_INTENT, text, said.actor, vm=vm.vm, state="queued")
@@ -120,80 +120,27 @@ def _clear(tx: Transaction, host: HostId, text: str, actor: str = "poolwarden") 
     tx.resolve_alerts(Matter.LOST, host, text)
 
 
-# ------------------------------------------------------------------------------------------------ where
-
-
-def possible(pool: Snapshot, vm: str) -> tuple[HostId, ...]:
-    """Hosts on which this VM can start by the master's newest word."""
-    place, _ = pool.live.lost_vms.places.get(vm, (VmPlace(vm), 0))
-    return tuple(host for host, refusal in place.hosts if not refusal)
-
-
-def why_not(pool: Snapshot, vm: str) -> str:
-    """Why this VM can start nowhere, in one sentence; empty where it can, or where it is not known yet."""
-    known = pool.live.lost_vms.places.get(vm)
-    if known is None or possible(pool, vm):
-        return ""
-    place = known[0]
-    if place.text:
-        return place.text
-    each = "; ".join(f"{pool.name(host)}: {refusal}" for host, refusal in place.hosts)
-    return each or "no host of the pool can take it"
-
-
-def _located(tx: Transaction, lost: list[LostVm]) -> bool:
-    """Is it known, by an answer of the last minute, where these VMs can start? If not, ask."""
-    _learn_places(tx)
-    wanted = [vm.vm for vm in lost if vm.vm not in tx.live.lost_vms.places or _old(tx, vm.vm)]
-    if wanted and not tx.live.lost_vms.locating:
-        master = verified(tx)
-        orders = []
-        for start in range(0, len(wanted), PER_ORDER):
-            order_id = tx.fresh_id("locate")
-            tx.send(order_id, master, LocateVms(tuple(wanted[start : start + PER_ORDER])), ORDER_VALID_MS)
-            orders.append(order_id)
-        tx.change(LostVms, locating=tuple(orders))
-        _learn_places(tx)
-    return not wanted
-
-
-def _old(pool: Snapshot, vm: str) -> bool:
-    return pool.now - pool.live.lost_vms.places[vm][1] > PLACES_FRESH_MS
-
-
-def _learn_places(tx: Transaction) -> None:
-    still = []
-    for order_id in tx.live.lost_vms.locating:
-        sent = tx.sent(order_id)
-        if sent is not None and sent.result is not None:
-            found = {place.vm: (place, tx.now) for place in sent.result.vm_places}
-            tx.change(LostVms, places={**tx.live.lost_vms.places, **found})
-        elif sent is not None and tx.now - sent.at < ORDER_VALID_MS:
-            still.append(order_id)
-    if tuple(still) != tx.live.lost_vms.locating:
-        tx.change(LostVms, locating=tuple(still))
-
-
 # ------------------------------------------------------------------------------------------------ starting
 
 
-def start_queued(tx: Transaction) -> None:
+def start_queued(tx: Transaction, verdict: Verdict) -> None:
     """See what runs, learn what was started, start the next of the queue; ask once where the others could start."""
     lost = tx.record.after.lost
     if not lost or not verified(tx) or tx.failover is not None:
         return
+    vm_places.learn(tx)
     _note_running(tx)
     for vm in list(lost.values()):
         if vm.state == "starting":
             _learn_start(tx, vm)
+    policy_starts.advance(tx, verdict)
     under_way = sum(1 for vm in tx.record.after.lost.values() if vm.state == "starting")
     for vm in sorted(tx.record.after.lost.values(), key=lambda each: each.name):
-        if vm.state == "queued" and under_way < PARALLEL and _start(tx, vm):
+        if vm.state == "queued" and under_way < PARALLEL and _start(tx, vm, verdict):
             under_way += 1
     waiting = [vm for vm in tx.record.after.lost.values() if vm.state == "lost" and _startable(tx, vm.host)]
-    _learn_places(tx)
-    if any(vm.vm not in tx.live.lost_vms.places for vm in waiting):
-        _located(tx, waiting)
+    if any(vm_places.told_place(tx, vm.vm) is None for vm in waiting):
+        vm_places.located(tx, [vm.vm for vm in waiting])
     _all_over(tx)
 
 
@@ -218,22 +165,26 @@ def _result(tx: Transaction, vm: LostVm, state: str, why: str, on: HostId = "") 
     tx.note(Kind.START_RESULT, text, vm=vm.vm, state=state, why=why, on=on)
 
 
-def _start(tx: Transaction, vm: LostVm) -> bool:
+def _start(tx: Transaction, vm: LostVm, verdict: Verdict) -> bool:
     """Order this VM's start if nothing stands against it; True if it was ordered."""
-    if not _startable(tx, vm.host) or not _gone_for_certain(tx, vm) or not _located(tx, [vm]):
+    if vm.by_policy and policy_starts.not_yet(tx, vm, verdict):
+        return False
+    if not _startable(tx, vm.host) or not _gone_for_certain(tx, vm) or not vm_places.located(tx, [vm.vm]):
         return False
     if tx.record.after.lost[vm.vm].state != "queued":
         return False
-    hosts = possible(tx, vm.vm)
+    hosts = vm_places.possible(tx, vm.vm)
     if not hosts:
-        _result(tx, vm, "failed", why_not(tx, vm.vm))
+        _result(tx, vm, "failed", vm_places.why_not(tx, vm.vm))
         return False
     target = min(hosts, key=lambda host: (_load(tx, host), tx.name(host)))
     order_id = tx.fresh_id("start")
     text = f"starting {vm.name} on {tx.name(target)}"
     tx.note(Kind.START_INTENT, text, vm=vm.vm, state="starting", on=target, order=order_id)
     # safety: its host was proven off in this very pass, or is back in another boot; xapi itself refuses a running VM.
-    tx.send(order_id, verified(tx), StartVm(vm.vm, target), ORDER_VALID_MS, Preconditions(ha_off=True))
+    order = StartVm(vm.vm, target, only_if_wished=vm.by_policy)
+    valid = policy_starts.VALID_MS if vm.by_policy else ORDER_VALID_MS
+    tx.send(order_id, verified(tx), order, valid, Preconditions(ha_off=True, pool_conf_in=(Role.MASTER,)))
     return True
 
 
@@ -247,7 +198,7 @@ def _load(pool: Snapshot, host: HostId) -> int:
 def _gone_for_certain(tx: Transaction, vm: LostVm) -> bool:
     """Is its host still off (two fresh readings), or back as a member? A reading that contradicts ends the start."""
     if attached_again(tx, vm.host):
-        return True
+        return not vm.by_policy
     dead = tx.record.after.dead[vm.host]
     proof = proven_off(tx, vm.host, dead.boot_id)
     if isinstance(proof, Proof) and tx.heard(vm.host) is None:

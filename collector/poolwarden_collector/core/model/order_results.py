@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from poolwarden_collector.core.model.host_facts import Probe, ToolstackHold, XapiTrouble
-from poolwarden_collector.core.model.values import HostId
+from poolwarden_collector.core.model.values import HostId, Ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,20 @@ class DatabasePiece:
 
 
 @dataclass(frozen=True, slots=True)
+class StartWish:
+    """What a VM's own record says about its being started by itself (agent: core/start_wish.py).
+
+    ``wished``: its owner wants it; ``against``: what forbids it all the same, in words; ``order``: the lower ones
+    first; ``delay``: before VMs of a higher order follow, ms, at most an hour.
+    """
+
+    wished: bool
+    against: str = ""
+    order: int = 0
+    delay: Ms = 0
+
+
+@dataclass(frozen=True, slots=True)
 class VmPlace:
     """Where a VM could start now by the serving master's word: host -> XenAPI's refusal, empty where it can."""
 
@@ -75,6 +89,7 @@ class VmPlace:
     power_state: str = ""
     hosts: tuple[tuple[HostId, str], ...] = ()
     text: str = ""
+    wish: StartWish | None = None  # None: its agent does not tell
 
 
 class RoleClaim(Enum):

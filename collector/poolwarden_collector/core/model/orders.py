@@ -160,10 +160,11 @@ class EnableHost:
 
 @dataclass(frozen=True, slots=True)
 class StartVm:
-    """xapi's VM.start_on on the serving master."""
+    """xapi's VM.start_on on the serving master; ``only_if_wished``: by policy, while its owner wishes it."""
 
     vm: str
     host: HostId
+    only_if_wished: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from poolwarden_collector.core.model.values import Ms
 
 MODES = ("observe", "ask", "auto")
+START_LOST = ("never", "tagged")
 
 
 class PolicyError(ValueError):
@@ -74,6 +75,7 @@ class Policy:
     sync_interval: Ms = 3_600_000
     declare_dead: bool = True
     wake_fenced: bool = False
+    start_lost: str = "never"  # "tagged": VMs that died with the master start by themselves where their owner wishes it
     min_root_free_bytes: int = 64 * 1024 * 1024
 
     def __post_init__(self) -> None:
@@ -247,6 +249,12 @@ def _ranges(policy: Policy) -> list[str]:
     problems = []
     if policy.mode not in MODES:
         problems.append(f"policy: mode {policy.mode!r} is none of {', '.join(MODES)}")
+    if policy.start_lost not in START_LOST:
+        problems.append(f"policy: start_lost {policy.start_lost!r} is none of {', '.join(START_LOST)}")
+    if policy.start_lost != "never" and not policy.declare_dead:
+        problems.append(
+            "policy: start_lost needs declare_dead: before xapi knows that a host is dead, none of its VMs starts"
+        )
     for item in fields(policy):
         value = getattr(policy, item.name)
         if isinstance(value, int) and not isinstance(value, bool) and value < 0:

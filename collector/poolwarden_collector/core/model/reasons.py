@@ -75,6 +75,12 @@ class Cause(Enum):
     # what a last look finds (last_look.py)
     BOOTED = "booted"
     ALIVE = "alive"
+    # why a lost VM is not started by policy (policy_starts.py)
+    QUESTION = "question"
+    DRILL = "drill"
+    WISH = "wish"
+    NOT_SEEN = "not-seen"
+    NOWHERE = "nowhere"
     # the rest
     IDENTITY = "identity"
     ANSWER = "answer"

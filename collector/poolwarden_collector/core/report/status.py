@@ -12,8 +12,7 @@ from poolwarden_collector.core.evidence.assessment import describe
 from poolwarden_collector.core.evidence.mastership import verified
 from poolwarden_collector.core.evidence.signs import signs
 from poolwarden_collector.core.evidence.verdict import judge
-from poolwarden_collector.core.followups import declare_dead, overdue_work
-from poolwarden_collector.core.followups import lost_vms as lost
+from poolwarden_collector.core.followups import declare_dead, overdue_work, policy_starts, vm_places
 from poolwarden_collector.core.followups.gc_release import waits_for
 from poolwarden_collector.core.model.durations import span
 from poolwarden_collector.core.model.host_facts import Cleanable, Disk, Filler, Liveness
@@ -293,10 +292,14 @@ def lost_vms(pool: Snapshot) -> tuple[LostVmStatus, ...]:
     return tuple(_lost_vm(pool, vm) for vm in ordered)
 
 
+def _why_down(pool: Snapshot, vm: LostVm) -> str:
+    return vm.why or policy_starts.held_back(pool, vm.vm) or vm_places.why_not(pool, vm.vm)
+
+
 def _lost_vm(pool: Snapshot, vm: LostVm) -> LostVmStatus:
-    can = tuple(sorted(pool.name(host) for host in lost.possible(pool, vm.vm)))
+    can = tuple(sorted(pool.name(host) for host in vm_places.possible(pool, vm.vm)))
     where = (pool.name(vm.on),) if vm.on and vm.state not in ("lost", "failed") else can
-    return LostVmStatus(vm.vm, vm.name, vm.state, where, vm.why or lost.why_not(pool, vm.vm), vm.host)
+    return LostVmStatus(vm.vm, vm.name, vm.state, where, _why_down(pool, vm), vm.host)
 
 
 def _failover(pool: Snapshot) -> FailoverStatus | None:

@@ -41,6 +41,7 @@ _SETTLING: dict[Matter, Ms] = {
     Matter.FENCE: 30_000,  # a device's state is judged every 30 s
     Matter.RELEASE: 10_000,
     Matter.HOST_DOWN: 30_000,
+    Matter.NOT_STARTED: 30_000,  # a report, a reading or a host that is enabled ends most of it
     Matter.MEMORY: 30_000,  # a program that is starting takes much for seconds
     Matter.XAPI_TROUBLE: 20_000,  # a restart that helps ends it within that
     Matter.STORAGE: 20_000,  # a server that is restarted is away for less

@@ -52,6 +52,7 @@ class Matter(Enum):
     RELEASE = ("release", Shape.HOST)
     DEAD = ("dead", Shape.HOST)
     LOST = ("lost", Shape.HOST)
+    NOT_STARTED = ("not-started", Shape.HOST)
     LANDED = ("landed", Shape.HOST)
     OVERDUE = ("overdue", Shape.HOST)
     OWED = ("owed", Shape.HOST)

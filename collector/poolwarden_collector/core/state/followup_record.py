@@ -39,7 +39,11 @@ class DeadHost:
 
 @dataclass(frozen=True, slots=True)
 class LostVm:
-    """A VM that ran on a dead host; ``state``: lost, queued, starting, started, running, failed."""
+    """A VM that ran on a dead host; ``state``: lost, queued, starting, started, running, failed.
+
+    ``seen``: its host's own agent had it among its domains when it was last heard; None: that is not known any more.
+    ``by_policy``: it was queued by the policy start_lost, not at a person's word.
+    """
 
     vm: str
     name: str
@@ -48,6 +52,8 @@ class LostVm:
     on: HostId = ""
     order: str = ""
     why: str = ""
+    seen: bool | None = None
+    by_policy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +156,7 @@ def _of_dead(**changes: Any) -> Callable[[Aftermath, Entry], Aftermath]:
 def _lost_vms(after: Aftermath, entry: Entry) -> Aftermath:
     host = entry.data["host"]
     kept = {vm: item for vm, item in after.lost.items() if item.host != host}
-    found = {item["vm"]: LostVm(item["vm"], item["name"], host) for item in entry.data["vms"]}
+    found = {item["vm"]: LostVm(item["vm"], item["name"], host, seen=item.get("seen")) for item in entry.data["vms"]}
     return _of_dead(listed=True)(replace(after, lost={**kept, **found}), entry)
 
 
@@ -160,7 +166,12 @@ def _of_vm(after: Aftermath, entry: Entry) -> Aftermath:
     if item is None:
         return after
     changed = replace(
-        item, state=data["state"], on=data.get("on", item.on), order=data.get("order", ""), why=data.get("why", "")
+        item,
+        state=data["state"],
+        on=data.get("on", item.on),
+        order=data.get("order", ""),
+        why=data.get("why", ""),
+        by_policy=data.get("policy", False) if data["state"] == "queued" else item.by_policy,
     )
     return replace(after, lost={**after.lost, item.vm: changed})
 

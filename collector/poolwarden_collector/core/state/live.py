@@ -35,11 +35,11 @@ from poolwarden_collector.core.state.live_slices import (
     JournalGap,
     LastLook,
     LinkFlaps,
-    LostVms,
     Mastership,
     MemberRecovery,
     MemberRepairs,
     Phases,
+    PolicyStarts,
     PowerOffRun,
     PowerSwitches,
     PromotionWitnesses,
@@ -47,6 +47,7 @@ from poolwarden_collector.core.state.live_slices import (
     Service,
     ToldVerdict,
     UnheardHosts,
+    VmPlaces,
 )
 from poolwarden_collector.core.state.pool_record import PoolRecord
 
@@ -168,7 +169,8 @@ class PoolLive:
     gc_since: dict[HostId, Ms] = _of("followups/gc_release", {})  # garbage collection held, as seen by this run
     owed_since: dict[tuple[HostId, str], Ms] = _of("followups/overdue_work", {})  # owed work, as seen by this run
     dead_again: dict[HostId, Ms] = _of("followups/declare_dead", {})  # could not be declared dead: not before this
-    lost_vms: LostVms = _of("followups/lost_vms", LostVms())
+    vm_places: VmPlaces = _of("followups/vm_places", VmPlaces())
+    policy_starts: PolicyStarts = _of("followups/policy_starts", PolicyStarts())
     power_switches: PowerSwitches = _of("followups/power_switch", PowerSwitches())
 
     gates: BootGates = _of("recovery/boot_gate", BootGates())

@@ -11,6 +11,7 @@ from typing import Any
 
 from poolwarden_collector.core.model.host_facts import ProbeOutcome
 from poolwarden_collector.core.model.order_results import ClaimOutcome, RoleAnswer, RoleClaim, VmPlace
+from poolwarden_collector.core.model.reasons import Reason
 from poolwarden_collector.core.model.values import HostId, Ms, ProcessId, Role
 
 
@@ -304,11 +305,30 @@ class PromotionWitnesses:
 
 
 @dataclass(frozen=True, slots=True)
-class LostVms:
+class ToldPlace:
+    """Where a VM could start by the master's word: asked then, told then."""
+
+    place: VmPlace
+    asked: Ms
+    told: Ms
+
+
+@dataclass(frozen=True, slots=True)
+class VmPlaces:
     """Where the VMs that were lost with a dead host can start."""
 
-    places: dict[str, tuple[VmPlace, Ms]] = field(default_factory=dict)  # where each could start, and when that was
+    places: dict[str, ToldPlace] = field(default_factory=dict)
     locating: tuple[str, ...] = ()  # the orders that ask for it
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyStarts:
+    """Lost VMs that start by policy, as this run has seen them."""
+
+    declared: dict[HostId, Ms] = field(default_factory=dict)  # since when a dead host is seen to be declared dead
+    reading: frozenset[HostId] = frozenset()  # dead hosts whose power alone a start waits for
+    ended: dict[str, Ms] = field(default_factory=dict)  # when a start by policy was seen to be over, by VM
+    held: tuple[tuple[str, Reason], ...] = ()  # what stands against a VM that its owner wishes to be started
 
 
 @dataclass(frozen=True, slots=True)

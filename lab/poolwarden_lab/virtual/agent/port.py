@@ -133,7 +133,7 @@ class SimPort(troubles.Storied):
 
     def capabilities(self) -> tuple[str, ...]:
         able = (kind for kind in order_kinds.KNOWN if kind != order_kinds.FENCE_PROXY or self.fence_agents())
-        beside = (order_kinds.IN_PLACE, order_kinds.OWN_FILE, order_kinds.ELSEWHERE)
+        beside = (order_kinds.IN_PLACE, order_kinds.OWN_FILE, order_kinds.ELSEWHERE, order_kinds.START_WISHES)
         return tuple(kind for kind in (*able, *beside) if kind not in self._missing)
 
     def pretend(self, missing: frozenset[str], host: str) -> None:

@@ -5,6 +5,7 @@ Calls go through the modelled xapi's own verbs, in a session on a host's socket.
 
 from __future__ import annotations
 
+from poolwarden_agent.core.start_wish import TAG
 from poolwarden_lab.statedb import NULL_REF
 from poolwarden_lab.virtual.world.ground import Ground, HostName, NoSuchThing
 from poolwarden_lab.virtual.world.guarded import GuardedPool
@@ -155,6 +156,12 @@ class Administrators(Ground):
         guarded = self.of(pool)
         ref = self._ref(guarded, "VM", self.vm_uuid(vm, guarded.name))
         self.xe(self.master_of(guarded), "VM.hard_shutdown", ref)
+
+    def tag_vm(self, vm: str, wished: bool, pool: str = "") -> None:
+        """vm-param-add, vm-param-remove: the tag by which its owner wishes it to be started by itself."""
+        guarded = self.of(pool)
+        ref = self._ref(guarded, "VM", self.vm_uuid(vm, guarded.name))
+        self.xe(self.master_of(guarded), "VM.set_tags", ref, [TAG] if wished else [])
 
     def vm_hosts(self, vm: str, pool: str = "") -> list[str]:
         """Where a VM of this name runs now."""

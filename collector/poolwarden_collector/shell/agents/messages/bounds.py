@@ -110,6 +110,7 @@ TEXTS = {
     "StalledMount.what": LONGEST_TEXT,
     "StorageFacts.sm_errors": LONGEST_TEXT,
     "StorageLink.where": LONGEST_TEXT,
+    "StartWish.against": LONGEST_TEXT,
     "VmHost.refusal": LONGEST_TEXT,
     "VmPlace.text": LONGEST_TEXT,
     "XapiFacts.emergency_text": LONGEST_TEXT,

@@ -45,6 +45,7 @@ from poolwarden_collector.core.model.order_results import (
     PlacementView,
     RoleAnswer,
     RoleClaim,
+    StartWish,
     VmPlace,
 )
 from poolwarden_collector.core.model.values import Ms, ProcessId, Role, Tri
@@ -52,6 +53,8 @@ from poolwarden_collector.shell.agents.messages import troubles
 from poolwarden_collector.shell.agents.messages.disks import LEVELS
 
 At = Callable[[int], Ms | None]
+HIGHEST_ORDER = 1 << 31  # of a VM, and the longest delay after it: an agent's own bounds (core/start_wish.py)
+LONGEST_DELAY_S = 3_600
 
 _TRI = {pb.YES: Tri.YES, pb.NO: Tri.NO}
 _ROLE = {pb.RoleFacts.MASTER: Role.MASTER, pb.RoleFacts.MEMBER: Role.MEMBER, pb.RoleFacts.BROKEN: Role.BROKEN}
@@ -338,7 +341,11 @@ def _piece(m: pb.DatabasePiece) -> DatabasePiece:
 
 def _vm_place(m: pb.VmPlace) -> VmPlace:
     hosts = tuple((h.host_uuid, h.refusal) for h in m.hosts)
-    return VmPlace(m.vm_uuid, m.name, m.power_state, hosts, m.text)
+    return VmPlace(m.vm_uuid, m.name, m.power_state, hosts, m.text, _wish(m.wish) if m.HasField("wish") else None)
+
+
+def _wish(m: pb.StartWish) -> StartWish:
+    return StartWish(m.wished, m.against, min(m.order, HIGHEST_ORDER), 1_000 * min(m.delay_s, LONGEST_DELAY_S))
 
 
 def _outcome(m: pb.OrderResult) -> Outcome:

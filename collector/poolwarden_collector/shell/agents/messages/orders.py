@@ -188,7 +188,7 @@ _KINDS: dict[type, Callable[[Any, int], Any]] = {
     core.SyncDatabase: lambda k, _: pb.SyncDatabase(),
     core.DeclareHostDead: lambda k, _: pb.DeclareHostDead(host_uuid=k.host),
     core.EnableHost: lambda k, _: pb.EnableHost(host_uuid=k.host),
-    core.StartVm: lambda k, _: pb.StartVm(vm_uuid=k.vm, host_uuid=k.host),
+    core.StartVm: lambda k, _: pb.StartVm(vm_uuid=k.vm, host_uuid=k.host, only_if_wished=k.only_if_wished),
     core.FenceProxy: lambda k, _: _fence_proxy(k),
     core.ShowMessage: lambda k, _: _show(k),
     core.LocateVms: lambda k, _: pb.LocateVms(vm_uuids=k.vms),
