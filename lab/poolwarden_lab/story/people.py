@@ -185,6 +185,11 @@ def start_vm(stage: Stage, vm: str, host: str) -> None:
     stage.world.start_vm(vm, host)
 
 
+@XE.form("xe start VM on HOST", "vm-start on=: unlike `start vm`, xapi refuses it where the VM is not halted.")
+def xe_start(stage: Stage, vm: str, host: str) -> None:
+    stage.world.start_halted(vm, host)
+
+
 @XE.form("{tag|untag} vm VM", "Its owner wishes it to be started by itself, or not: tag poolwarden:start.")
 def tag_vm(stage: Stage, how: str, vm: str) -> None:
     stage.world.tag_vm(vm, how == "tag", stage.pool_of_vm(vm))

@@ -175,7 +175,7 @@ def _list(tx: Transaction, dead: DeadHost, master: HostId) -> None:
         body = f"{text}. Each can start on: {where}; xapi has the last word on each: {step}"
         words = {"name": name, "count": count, "names": names, "where": where}
         topic = AlertTopic(Matter.LOST, dead.host, dead.boot_id)
-        by_policy = tx.policy.start_lost != "never" and dead.by == "poolwarden"
+        by_policy = tx.policy.start_lost != "never" and dead.own
         message = LOST_VMS_BY_POLICY if by_policy else LOST_VMS
         tx.raise_alert(topic, message, body, words, vms=[item["name"] for item in lost])
 
@@ -294,7 +294,8 @@ def command_declare_dead(tx: Transaction, said: OperatorSaid, verdict: Verdict) 
     if no is not None:
         return no
     dead = tx.record.after.dead.get(host)
-    if dead is not None and dead.declared and _same_boot(tx, host):
+    # A new master's database may be a copy from before another one was told.
+    if dead is not None and dead.declared and _same_boot(tx, host) and dead.master in ("", verified(tx)):
         return f"{name} is declared dead already"
     boot = tx.record.hosts[host].boot_id
     proof = proven_off(tx, host, boot)

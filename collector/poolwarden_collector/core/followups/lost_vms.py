@@ -167,9 +167,11 @@ def _result(tx: Transaction, vm: LostVm, state: str, why: str, on: HostId = "") 
 
 def _start(tx: Transaction, vm: LostVm, verdict: Verdict) -> bool:
     """Order this VM's start if nothing stands against it; True if it was ordered."""
-    if vm.by_policy and policy_starts.not_yet(tx, vm, verdict):
+    if vm.by_policy and not policy_starts.its_turn(tx, vm, verdict):
         return False
     if not _startable(tx, vm.host) or not _gone_for_certain(tx, vm) or not vm_places.located(tx, [vm.vm]):
+        return False
+    if vm.by_policy and policy_starts.not_yet(tx, vm):
         return False
     if tx.record.after.lost[vm.vm].state != "queued":
         return False

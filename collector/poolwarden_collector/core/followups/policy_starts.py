@@ -6,8 +6,8 @@ everything is seen anew right before each start, and what cannot be seen is a pe
 
 Rules
 -----
-* Only of a host that this collector's own power proof had declared dead after a failover; never after a toolstack,
-  rebooted, roles or human proof, nor after a declaration at a person's word. A host that is heard again ends it.
+* Only of a host that is declared dead and that a failover's own power proof had owed that; never after a toolstack,
+  rebooted, roles or human proof, nor of a host that only a person had declared. A host that is heard again ends it.
 * Its power reads OFF by two readings that both began after the declaration, the newest at most ``reading_fresh`` old,
   and no host's connection to it is answered or refused.
 * Every other host on record is heard and has told its domains within ``reading_fresh``, after the declaration, and the
@@ -118,19 +118,25 @@ def _let_go(tx: Transaction, vm: LostVm, why: str) -> None:
 def against(pool: Snapshot, vm: LostVm, verdict: Verdict) -> Reason | None:
     """Why this VM may not be started by policy now, but for what is read anew right before (``not_yet``); else None."""
     return (
-        _pool_refusal(pool, verdict)
+        _pool_refusal(pool)
         or _host_refusal(pool, pool.record.after.dead[vm.host])
         or _unseen_domains(pool, vm.host)
         or _vm_refusal(pool, vm)
+        or _verdict_refusal(verdict)
     )
 
 
-def not_yet(tx: Transaction, vm: LostVm, verdict: Verdict) -> bool:
-    """Is anything missing for this very start of a VM that was queued by policy? What can be asked for is asked for.
+def its_turn(pool: Snapshot, vm: LostVm, verdict: Verdict) -> bool:
+    """Does nothing stand against a VM that was queued by policy, and does no other come before it?"""
+    return against(pool, vm, verdict) is None and not _before(pool, vm)
 
-    The power proof is the caller's (lost_vms.py); both its readings began after the declaration.
+
+def not_yet(tx: Transaction, vm: LostVm) -> bool:
+    """Is anything to be read anew for this very start? What can be asked for is asked for.
+
+    The power proof itself is the caller's (lost_vms.py); here both its readings must begin after the declaration.
     """
-    if against(tx, vm, verdict) is not None or _before(tx, vm) or not _read_off_since(tx, vm.host):
+    if not _read_off_since(tx, vm.host):
         return True
     told = vm_places.told_place(tx, vm.vm)
     if told is None or tx.now - told.asked > PLACE_FRESH_MS:
@@ -139,12 +145,16 @@ def not_yet(tx: Transaction, vm: LostVm, verdict: Verdict) -> bool:
     return False
 
 
-def _pool_refusal(pool: Snapshot, verdict: Verdict) -> Reason | None:
+def _verdict_refusal(verdict: Verdict) -> Reason | None:
+    if verdict is Verdict.HEALTHY:
+        return None
+    return Reason(Cause.VERDICT, f"the pool is {verdict.word}: {verdict.meaning}", (verdict.word,))
+
+
+def _pool_refusal(pool: Snapshot) -> Reason | None:
     standing = standing_refusal(pool)
     if standing is not None and standing.code is not Cause.COOLDOWN:
         return standing
-    if verdict is not Verdict.HEALTHY:
-        return Reason(Cause.VERDICT, f"the pool is {verdict.word}: {verdict.meaning}", (verdict.word,))
     if held := announcement_sentence(pool):
         return Reason(Cause.HELD, f"the pool is held: {held}")
     if pool.record.question is not None:
@@ -209,8 +219,11 @@ def _vm_refusal(pool: Snapshot, vm: LostVm) -> Reason | None:
         return Reason(Cause.UNREADABLE, told.place.text, (vm.vm,))
     if wish is None or not wish.wished:
         return Reason(Cause.WISH, "its owner does not wish it", (vm.vm,))
+    if told.place.power_state == "Running":
+        again = f"the master's database has it running; if it runs nowhere: poolwarden declare-dead {pool.name(vm.host)}"
+        return Reason(Cause.WISH, again, (vm.vm,))
     if wish.against or told.place.power_state != "Halted":
-        return Reason(Cause.WISH, wish.against or f"it is {told.place.power_state or 'in no known state'}", (vm.vm,))
+        return Reason(Cause.WISH, wish.against or "its power state is not known", (vm.vm,))
     if vm.seen is not True:
         last = "its own agent did not have it running when it was last heard"
         why = last if vm.seen is False else "what ran there at the end is not known any more"
@@ -247,7 +260,7 @@ def _before(pool: Snapshot, vm: LostVm) -> bool:
     for other in pool.record.after.lost.values():
         if other.host != vm.host or other.vm == vm.vm:
             continue
-        if other.state == "lost" and vm_places.told_place(pool, other.vm) is None:
+        if (other.by_policy or other.state == "lost") and vm_places.told_place(pool, other.vm) is None:
             return True
         wish = _wish(pool, other)
         if not other.by_policy or wish is None or wish.order >= own:
@@ -271,7 +284,7 @@ def _order(pool: Snapshot, vm: LostVm) -> int:
 def _note(tx: Transaction) -> None:
     """Since when this run has seen what: hosts that are declared dead, and starts that are over."""
     seen, lost = tx.live.policy_starts, tx.record.after.lost
-    dead = [d.host for d in tx.record.after.dead.values() if d.declared and d.by == "poolwarden"]
+    dead = [d.host for d in tx.record.after.dead.values() if d.declared and d.own]
     declared = {host: seen.declared.get(host, tx.now) for host in sorted(dead)}
     over = (vm for vm in lost.values() if vm.by_policy and vm.state in OVER)
     ended = {vm.vm: seen.ended.get(vm.vm, tx.now) for vm in over}
@@ -280,16 +293,16 @@ def _note(tx: Transaction) -> None:
 
 
 def _read_wishes(tx: Transaction) -> None:
-    """Ask what the owners wish, of each VM that waits: at once, then now and then."""
-    waiting = [vm for vm in tx.record.after.lost.values() if vm.state == "lost"]
+    """Ask what the owners wish: at once, and of each VM that waits now and then."""
     asked = []
-    for vm in waiting:
+    for vm in tx.record.after.lost.values():
         since = tx.live.policy_starts.declared.get(vm.host)
         told = vm_places.told_place(tx, vm.vm)
-        if since is None:
+        waits = vm.state == "lost" or (vm.by_policy and vm.state == "queued")
+        if since is None or not (waits or vm.by_policy):
             continue
         again = OFTEN_MS if tx.now - since < OFTEN_FOR_MS else SELDOM_MS
-        if told is None or told.asked < since or tx.now - told.told >= again:
+        if told is None or (waits and (told.asked < since or tx.now - told.told >= again)):
             asked.append(vm.vm)
     if asked:
         vm_places.ask(tx, asked)
@@ -308,7 +321,8 @@ def _see(tx: Transaction, held: tuple[tuple[str, Reason], ...], reading: frozens
             told[AlertTopic(Matter.NOT_STARTED, host, detail)] = mine
     for topic in tx.open_topics:
         if topic.matter is Matter.NOT_STARTED and topic not in told:
-            tx.resolve_alert(topic, "nothing of it stands any more")
+            still = any(other.host == topic.host for other in told)
+            tx.resolve_alert(topic, "the reason has changed" if still else "nothing of it stands any more")
     for topic, mine in told.items():
         _tell(tx, topic, mine)
 

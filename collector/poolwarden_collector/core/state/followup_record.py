@@ -26,7 +26,10 @@ class Designation:
 
 @dataclass(frozen=True, slots=True)
 class DeadHost:
-    """A host proven off in this boot, of which xapi is (to be) told; ``order`` is under way at ``master``."""
+    """A host proven off in this boot, of which xapi is (to be) told; ``order`` is under way at ``master``.
+
+    ``own``: a failover's own power proof had it owed; a person may have asked for it to be done sooner (``by``).
+    """
 
     host: HostId
     boot_id: str
@@ -35,6 +38,7 @@ class DeadHost:
     order: str = ""
     master: HostId = ""
     declared: bool = False
+    own: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +143,9 @@ def _owed(after: Aftermath, entry: Entry) -> Aftermath:
         return replace(after, woken={**after.woken, data["host"]: (data["boot_id"], 0)})
     if data["what"] != "declare-dead":
         return after
-    return replace(after, dead={**after.dead, data["host"]: DeadHost(data["host"], data["boot_id"], data["by"])})
+    host, boot, before = data["host"], data["boot_id"], after.dead.get(data["host"])
+    own = data["by"] == "poolwarden" or (before is not None and before.own and before.boot_id == boot)
+    return replace(after, dead={**after.dead, host: DeadHost(host, boot, data["by"], own=own)})
 
 
 def _of_dead(**changes: Any) -> Callable[[Aftermath, Entry], Aftermath]:
@@ -157,7 +163,10 @@ def _lost_vms(after: Aftermath, entry: Entry) -> Aftermath:
     host = entry.data["host"]
     kept = {vm: item for vm, item in after.lost.items() if item.host != host}
     found = {item["vm"]: LostVm(item["vm"], item["name"], host, seen=item.get("seen")) for item in entry.data["vms"]}
-    return _of_dead(listed=True)(replace(after, lost={**kept, **found}), entry)
+    # What was tried by policy stays so when its host is listed again: nobody but a person has it tried anew.
+    before = (after.lost.get(vm) for vm in found)
+    tried = {item.vm: item for item in before if item and item.host == host and item.by_policy and item.state != "lost"}
+    return _of_dead(listed=True)(replace(after, lost={**kept, **found, **tried}), entry)
 
 
 def _of_vm(after: Aftermath, entry: Entry) -> Aftermath:

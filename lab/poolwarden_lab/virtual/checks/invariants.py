@@ -11,6 +11,8 @@ I7  No power-off of a host that has said something in the last 15 s which the co
     collector is gone, and up to 3 s (the order's validity) before its begin where a member runs it.
 I9  A fence device is asked for ``status`` and ``off``, for nothing else.
 I10 No host that has power is declared dead, no VM started that runs, and none runs on two hosts after that.
+I20 No VM is started by policy but in a pool that has this policy and is not paused, and of a host without power, while
+    every other host that has power was heard just now; and none against its owner's word (own_starts.py).
 I11 A host whose agent has stored a tombstone, and is heard, does not go on serving as master (TOMBSTONE_LIMIT_MS).
 I16 An order for another pool, host or boot, or with a lower epoch or term than the agent has stored, does nothing; the
     stories of tests/simulation/test_orders.py forge them.
@@ -49,6 +51,7 @@ from poolwarden_lab.statedb import parse_local
 from poolwarden_lab.virtual.agent.agent import SimAgent
 from poolwarden_lab.virtual.checks.journal_rules import NEW_THINGS, Opinion
 from poolwarden_lab.virtual.checks.kills import Kills
+from poolwarden_lab.virtual.checks.own_starts import OwnStarts
 from poolwarden_lab.virtual.collector.ledger import Commit, Ledger
 from poolwarden_lab.virtual.collector.shell import SimShell
 from poolwarden_lab.virtual.world.bmc import SimBmc
@@ -111,6 +114,7 @@ class Invariants:
         self._seen_events = 0
         self._numbers: dict[str, tuple[int, int]] = {}
         self.heard_at: dict[str, int] = {}  # when what was heard last of a host was sent
+        self.own_starts = OwnStarts(world, self.heard_at, self._fail)
         self._hearings: dict[str, deque[tuple[int, int]]] = {}  # of each host the last ones: heard, sent, ms
         self._told: dict[tuple[str, str], int] = {}  # (collector, topic) -> when it was told last
         self._undead: dict[str, int] = {}  # since when a tombstoned host that is heard serves as master
@@ -139,6 +143,8 @@ class Invariants:
             self._looked_at = self.world.now
             self._tombstoned()
             self._left_behind()
+            self._twice()
+            self.own_starts.look()
         if self._seen_events < len(pool.log):
             news = pool.log[self._seen_events :]
             self._seen_events = len(pool.log)
@@ -154,6 +160,7 @@ class Invariants:
                     self._loaded(entry.host, int(entry.event.facts["generation"]))
                 elif name.startswith("vm-"):
                     self._twice()
+                    self.own_starts.happened(entry.host, entry.event, self._opinions.values())
                 elif name == "model-fault":
                     self._fail("MODEL", f"xapi on {entry.host}: {dict(entry.event.facts).get('error', '')}")
         self._one_master()
@@ -297,6 +304,7 @@ class Invariants:
         opinion.allows(effect, shell)
         if isinstance(effect, effects.SendOrder):
             self._truth(effect.order)
+            self.own_starts.ordered(shell, effect.order, opinion.record)
         if isinstance(effect, effects.PowerOff):
             name = self.world.name_of(effect.host)
             quiet = self.world.now - self.heard_at.get(name, -LIVE_REPORT_MS)

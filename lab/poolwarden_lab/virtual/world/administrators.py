@@ -150,6 +150,13 @@ class Administrators(Ground):
         except NoSuchThing:
             uuid = uuid_of(place.pool.name, "VM", vm)
         self.xe(self.master_of(place.pool), "lab.vm_start", uuid, vm, place.uuid)
+        place.pool.invariants.own_starts.begun(uuid)
+
+    def start_halted(self, vm: str, host: HostName) -> None:
+        """vm-start on=: xapi refuses one that is not halted, or being started."""
+        place = self.find(host)
+        refs = self._ref(place.pool, "VM", self.vm_uuid(vm, place.pool.name)), self._ref(place.pool, "host", place.uuid)
+        self.xe(self.master_of(place.pool), "VM.start_on", *refs, False, False)
 
     def stop_vm(self, vm: str, pool: str = "") -> None:
         """vm-shutdown force=true."""
@@ -162,6 +169,8 @@ class Administrators(Ground):
         guarded = self.of(pool)
         ref = self._ref(guarded, "VM", self.vm_uuid(vm, guarded.name))
         self.xe(self.master_of(guarded), "VM.set_tags", ref, [TAG] if wished else [])
+        if not wished:
+            guarded.invariants.own_starts.untagged(self.vm_uuid(vm, guarded.name))
 
     def vm_hosts(self, vm: str, pool: str = "") -> list[str]:
         """Where a VM of this name runs now."""
@@ -175,8 +184,11 @@ class Administrators(Ground):
         if not where:
             raise NoSuchThing(f"{vm} does not run")
         for name in where:
-            domains = self.find(name).pool.pool.hosts[name].domains
-            domains.end(next(uuid for uuid, label in domains.domains().items() if label == vm))
+            place = self.find(name)
+            domains = place.pool.pool.hosts[place.name].domains
+            uuid = next(uuid for uuid, label in domains.domains().items() if label == vm)
+            domains.end(uuid)
+            place.pool.invariants.own_starts.halted(uuid)
 
     def move_domain(self, vm: str, to: HostName) -> None:
         """Its domain runs on this host from now on, and on no other. Raises NoSuchThing where it has no power."""
@@ -188,6 +200,7 @@ class Administrators(Ground):
         for each in place.pool.pool.hosts.values():
             each.domains.end(uuid)
         host.domains.create(uuid, vm)
+        place.pool.invariants.own_starts.begun(uuid)
         place.pool.invariants.kills.moved(uuid)
 
     # ------------------------------------------------------------------------------------------ the pool's members
