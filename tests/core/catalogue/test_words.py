@@ -9,7 +9,7 @@ from string import Formatter
 import pytest
 from tests.project.tree import python_files, statements
 
-from poolwarden_collector.core.catalogue import failovers, hosts, journal, questions, verdicts
+from poolwarden_collector.core.catalogue import failovers, hosts, journal, lost_vms, questions, verdicts
 from poolwarden_collector.core.catalogue.message import Message
 from poolwarden_collector.core.model.policy import Policy
 from poolwarden_collector.core.state.live import Pool, Site
@@ -18,7 +18,9 @@ from poolwarden_collector.core.state.snapshot import Snapshot
 from poolwarden_collector.core.state.told_words import common
 
 KNOWN = {
-    name: value for module in (failovers, hosts, journal, questions, verdicts) for name, value in vars(module).items()
+    name: value
+    for module in (failovers, hosts, journal, lost_vms, questions, verdicts)
+    for name, value in vars(module).items()
 }
 # Where the message is chosen by a value, each that it may be.
 BY_VALUE: dict[str, tuple[Message, ...]] = {

@@ -174,6 +174,14 @@ REASONS: dict[Cause, Meaning] = {
     Cause.NO_CLAIM: Meaning("it has not stored the failover's number", _AGENT),
     Cause.BOOTED: Meaning("the old master has booted anew", "it is judged anew by itself"),
     Cause.ALIVE: Meaning("somebody sees the old master alive", _EXPLAIN),
+    Cause.ANNOUNCED: Meaning("somebody has announced a change of the pool", "wait until it is over"),
+    Cause.QUESTION: Meaning("something else is asked in this pool first", "answer it"),
+    Cause.DRILL: Meaning("a drill is open", "`poolwarden drill POOL --resume`, or `--abandon`"),
+    Cause.WISH: Meaning("the VM's own record says otherwise", "`poolwarden start-lost POOL --dry-run`"),
+    Cause.NOT_SEEN: Meaning(
+        "its host is not known to have run the VM", "`poolwarden start-lost POOL`, if it shall run"
+    ),
+    Cause.NOWHERE: Meaning("no host can take the VM", "`poolwarden start-lost POOL --dry-run` tells why"),
     Cause.IDENTITY: Meaning("two machines say that they are the same host", "switch the second one off"),
     Cause.ANSWER: Meaning("the ordered host has not answered", "wait; it is tried again"),
     Cause.HOPELESS: Meaning("its error does not go away by a restart", "`poolwarden host show HOST`"),

@@ -10,8 +10,8 @@ Rules
   rebooted, roles or human proof, nor of a host that only a person had declared. A host that is heard again ends it.
 * Its power reads OFF by two readings that both began after the declaration, the newest at most ``reading_fresh`` old,
   and no host's connection to it is answered or refused.
-* Every other host on record is heard and has told its domains within ``reading_fresh``, after the declaration, and the
-  master's database lists no host beyond them: a VM runs on none of them.
+* Every other host on record is heard, has HA off by its own word, and has told its domains within ``reading_fresh``,
+  after the declaration; the master tells its list of hosts, which all are on record. The VM runs on none of them.
 * Its own host's agent had it running when it was last heard: what a database copy alone says may be older than its
   owner's shutdown.
 * Its owner wishes it by the VM's own record, read by the verified master for this very start; it is Halted there, and
@@ -40,7 +40,7 @@ from poolwarden_collector.core.model.host_facts import ProbeOutcome
 from poolwarden_collector.core.model.order_results import StartWish
 from poolwarden_collector.core.model.power import Power
 from poolwarden_collector.core.model.reasons import Cause, Reason
-from poolwarden_collector.core.model.values import HostId, Ms
+from poolwarden_collector.core.model.values import HostId, Ms, Tri
 from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
 from poolwarden_collector.core.state.followup_record import DeadHost, LostVm
 from poolwarden_collector.core.state.live_slices import PolicyStarts
@@ -49,7 +49,7 @@ from poolwarden_collector.core.state.transaction import Transaction
 
 CAPABILITY = "start_wishes"
 VALID_MS: Ms = 5_000  # of an order: what it rests on is at most 10 s old
-PLACE_FRESH_MS: Ms = 10_000
+PLACE_FRESH_MS: Ms = 1_000  # an answer is a step of its own, in which the start is ordered
 # How often the wishes of VMs that wait are read again: hosts are enabled minutes after a promotion.
 OFTEN_MS: Ms = 60_000
 SELDOM_MS: Ms = 600_000
@@ -120,7 +120,7 @@ def against(pool: Snapshot, vm: LostVm, verdict: Verdict) -> Reason | None:
     return (
         _pool_refusal(pool)
         or _host_refusal(pool, pool.record.after.dead[vm.host])
-        or _unseen_domains(pool, vm.host)
+        or _unseen_hosts(pool, vm.host)
         or _vm_refusal(pool, vm)
         or _verdict_refusal(verdict)
     )
@@ -139,7 +139,7 @@ def not_yet(tx: Transaction, vm: LostVm) -> bool:
     if not _read_off_since(tx, vm.host):
         return True
     told = vm_places.told_place(tx, vm.vm)
-    if told is None or tx.now - told.asked > PLACE_FRESH_MS:
+    if told is None or tx.now - told.told > PLACE_FRESH_MS:
         vm_places.ask(tx, (vm.vm,))
         return True
     return False
@@ -156,7 +156,7 @@ def _pool_refusal(pool: Snapshot) -> Reason | None:
     if standing is not None and standing.code is not Cause.COOLDOWN:
         return standing
     if held := announcement_sentence(pool):
-        return Reason(Cause.HELD, f"the pool is held: {held}")
+        return Reason(Cause.ANNOUNCED, f"the pool is held: {held}")
     if pool.record.question is not None:
         return Reason(Cause.QUESTION, "something is asked of a person in this pool first")
     if pool.record.drill is not None:
@@ -186,8 +186,8 @@ def _host_refusal(pool: Snapshot, dead: DeadHost) -> Reason | None:
     return assumptions.refusal(pool, dead.host, POWER)
 
 
-def _unseen_domains(pool: Snapshot, dead: HostId) -> Reason | None:
-    """A host whose running VMs are not known as of now."""
+def _unseen_hosts(pool: Snapshot, dead: HostId) -> Reason | None:
+    """A host whose running VMs are not known as of now, or on which xapi's HA may start VMs itself."""
     since = pool.live.policy_starts.declared.get(dead, pool.now)
     for host in sorted(pool.record.hosts, key=pool.name):
         if host == dead:
@@ -197,17 +197,15 @@ def _unseen_domains(pool: Snapshot, dead: HostId) -> Reason | None:
             return Reason(Cause.NOT_HEARD, f"{name} is not heard: what runs there is not known", (host,))
         if agent.facts.domains is None:
             return Reason(Cause.DOMAINS, f"which VMs run on {name} cannot be read", (host,))
+        if agent.facts.database.ha_armed is not Tri.NO:
+            return Reason(Cause.HA, f"xapi's HA is armed on {name}, or its flag cannot be read", (host,))
         seen = agent.facts.observed.host
         if seen is None or pool.now - seen > pool.policy.reading_fresh:
             return Reason(Cause.OLD_FACTS, f"what {name} runs was told too long ago", (host,))
         if seen < since:
             return Reason(Cause.WAITING, f"what {name} runs is about to be told")
-    view = master_view(pool, verified(pool))
-    if view is None:
+    if master_view(pool, verified(pool)) is None:
         return Reason(Cause.NO_LIST, "the master has not told its list of hosts")
-    others = [item.name for item in view.hosts if item.host not in pool.record.hosts]
-    if others:
-        return Reason(Cause.UNLISTED, f"what runs on {', '.join(others)} is not known: no agent speaks for it")
     return None
 
 
@@ -220,7 +218,9 @@ def _vm_refusal(pool: Snapshot, vm: LostVm) -> Reason | None:
     if wish is None or not wish.wished:
         return Reason(Cause.WISH, "its owner does not wish it", (vm.vm,))
     if told.place.power_state == "Running":
-        again = f"the master's database has it running; if it runs nowhere: poolwarden declare-dead {pool.name(vm.host)}"
+        again = (
+            f"the master's database has it running; if it runs nowhere: poolwarden declare-dead {pool.name(vm.host)}"
+        )
         return Reason(Cause.WISH, again, (vm.vm,))
     if wish.against or told.place.power_state != "Halted":
         return Reason(Cause.WISH, wish.against or "its power state is not known", (vm.vm,))
@@ -248,7 +248,7 @@ def _read_off_since(pool: Snapshot, host: HostId) -> bool:
     """Did two OFF readings of each deciding device begin after the host was seen to be declared dead?"""
     since, devices = pool.live.policy_starts.declared[host], deciding(pool, host)
     for device in devices:
-        off = [r for r in counting(pool, device.name) if r.power is Power.OFF and r.started_at >= since]
+        off = [r for r in counting(pool, device.name) if r.power is Power.OFF and r.started_at > since]
         if len(off) < 2 or off[-1].started_at - off[0].ended_at < pool.policy.reading_gap:
             return False
     return bool(devices)

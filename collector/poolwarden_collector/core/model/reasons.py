@@ -76,6 +76,7 @@ class Cause(Enum):
     BOOTED = "booted"
     ALIVE = "alive"
     # why a lost VM is not started by policy (policy_starts.py)
+    ANNOUNCED = "announced"
     QUESTION = "question"
     DRILL = "drill"
     WISH = "wish"

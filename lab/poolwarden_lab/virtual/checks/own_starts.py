@@ -7,7 +7,7 @@ policy is looked at twice: when it is ordered, and when the VM is started.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn, Protocol
 
 from poolwarden_agent.core.start_wish import KEY, TAG
 from poolwarden_collector.core.followups import policy_starts
@@ -16,19 +16,29 @@ from poolwarden_collector.core.state.pool_record import PoolRecord
 from poolwarden_lab.statedb import parse_map, parse_set
 from poolwarden_lab.virtual.checks.journal_rules import Opinion
 from poolwarden_lab.virtual.collector.shell import SimShell
+from poolwarden_lab.virtual.world.tapped import TappedPool
 from poolwarden_lab.xapi.actions import Event
-
-if TYPE_CHECKING:
-    from poolwarden_lab.virtual.checks.invariants import WatchedPool
 
 PROOF_MS = 12_000  # what a start rests on is at most 10 s old, and looked at once a second here
 TOLD_MS = 15_000  # an owner's deed that the host's own agent has had the time to tell
 
 
+class StartedIn(Protocol):
+    """The pool whose VMs are started."""
+
+    uuid: str
+    pool: TappedPool
+    outcasts: set[str]
+
+    @property
+    def now(self) -> int: ...
+    def name_of(self, uuid: str) -> str: ...
+
+
 class OwnStarts:
     """One pool's."""
 
-    def __init__(self, world: WatchedPool, heard_at: Mapping[str, int], fail: Callable[[str, str], NoReturn]) -> None:
+    def __init__(self, world: StartedIn, heard_at: Mapping[str, int], fail: Callable[[str, str], NoReturn]) -> None:
         self._world = world
         self._heard_at = heard_at
         self._fail = fail
