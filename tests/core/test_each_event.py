@@ -36,7 +36,7 @@ from poolwarden_collector.core.evidence import journal_gap, verdict
 from poolwarden_collector.core.evidence.signs import signs
 from poolwarden_collector.core.evidence.verdict import CollectorWitness, Verdict, Witness
 from poolwarden_collector.core.failover import power_off
-from poolwarden_collector.core.followups import lost_vms, power_switch
+from poolwarden_collector.core.followups import lost_vms, power_switch, vm_places
 from poolwarden_collector.core.followups import owed_work as owed
 from poolwarden_collector.core.model import events as ev
 from poolwarden_collector.core.model.asks import Ask
@@ -316,14 +316,15 @@ def test_a_host_is_woken_by_all_devices_of_its_first_level(h: Guarded) -> None:
 
 
 def test_a_lost_vm_is_started_once_it_is_queued(h: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("_startable", "_gone_for_certain", "_located"):
+    for name in ("_startable", "_gone_for_certain"):
         monkeypatch.setattr(lost_vms, name, lambda *_: True)
-    monkeypatch.setattr(lost_vms, "possible", lambda *_: [uuid(2)])
+    monkeypatch.setattr(vm_places, "located", lambda *_: True)
+    monkeypatch.setattr(vm_places, "possible", lambda *_: [uuid(2)])
     for state, started in (("queued", True), ("starting", False)):
         vm = LostVm("vm-7", "db", uuid(3), state)
         of_record = record(after=replace(h.pool.record.after, lost={"vm-7": vm}))
         d = after(h, of_record)
-        assert lost_vms._start(d, vm) is started
+        assert lost_vms._start(d, vm, Verdict.HEALTHY) is started
         assert [e.order.kind_name for e in d.effects if isinstance(e, SendOrder)] == ["start_vm"] * started
 
 

@@ -3331,7 +3331,7 @@ class StartWish(google.protobuf.message.Message):
     order: builtins.int
     """VM.order: the lower ones first; at most 2^31"""
     delay_s: builtins.int
-    """VM.start_delay: before VMs of a higher order follow; at most 3600"""
+    """VM.start_delay, seconds: before VMs of a higher order follow; at most 3600"""
     def __init__(
         self,
         *,
