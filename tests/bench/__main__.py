@@ -25,7 +25,7 @@ from poolwarden_lab.processes import network  # noqa: E402
 
 # name -> (module, what it measures, roughly how long 30 rounds take)
 BENCHES = {
-    "scale": ("scale", "one collector and 1,000, 3,000 and 10,000 agents; a thousand lost masters", "25 min"),
+    "scale": ("scale", "one collector and 1,000, 3,000 and 10,000 agents; a thousand lost masters", "35 min"),
     "engine": (
         "engine_cost",
         "cost of one engine step, and of the deciding one with its commit; 3, 16 and 64 hosts",

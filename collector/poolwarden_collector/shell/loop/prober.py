@@ -3,7 +3,8 @@
 Rules
 -----
 * A xapi has answered only if it echoed ``system.isAlive:poolwarden`` over TLS on TCP 443 (xapi: ocaml/libs/http-lib,
-  gen_server.ml): an accepted connection is not an answer. Its certificate is self-signed and not verified here.
+  gen_server.ml): an accepted connection is not an answer. Its certificate is self-signed and not verified here. Each
+  question is a connection of its own, which resumes the TLS session of the one before (tls_sessions.py).
 * A refused or unreachable connection is said as such; nothing of it is proof of anything.
 * An anchor answers if TCP connects or is *refused*: either way something beyond the collector's own cable spoke.
 """
@@ -13,9 +14,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import functools
 import hashlib
 import re
 import ssl
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -24,6 +27,7 @@ from poolwarden_collector.core.model.host_facts import ProbeOutcome
 from poolwarden_collector.core.model.orders import Target
 from poolwarden_collector.core.model.policy import Policy
 from poolwarden_collector.core.model.values import HostId, Ms, PoolId
+from poolwarden_collector.shell.loop.tls_sessions import TlsSession, unverified
 
 XAPI_TLS_PORT = 443
 ANCHOR_EVERY_S = 2.0
@@ -100,11 +104,12 @@ class Prober:
             self._tasks[pool] = asyncio.ensure_future(self._watch(pool, target))
 
     async def _watch(self, pool: PoolId, target: Target) -> None:
+        session = TlsSession()
         while True:
             policy = self._policy_of(pool)
             began, loop = self._now(), asyncio.get_running_loop()
             asked = loop.time()
-            found = await probe_xapi(target.address, self._port, policy.probe_timeout / 1000)
+            found = await probe_xapi(target.address, self._port, policy.probe_timeout / 1000, session)
             if found.outcome is ProbeOutcome.ANSWERED:
                 self.latencies[pool] = (target.host, loop.time() - asked)
             else:
@@ -119,11 +124,22 @@ class Prober:
             await asyncio.sleep(ANCHOR_EVERY_S)
 
 
-async def probe_xapi(address: str, port: int, limit_s: float) -> Probed:
-    """Ask a xapi whether it is alive; never raises, never takes longer than ``limit_s``."""
+async def probe_xapi(address: str, port: int, limit_s: float, session: TlsSession | None = None) -> Probed:
+    """Ask a xapi whether it is alive; never raises, never takes longer than ``limit_s``.
+
+    ``session``: what was kept of the questions to it before; None: of none.
+    """
+    session = session or TlsSession()
+    found = await _asked(address, port, limit_s, session)
+    if found.outcome is not ProbeOutcome.ANSWERED:
+        session.forget()
+    return found
+
+
+async def _asked(address: str, port: int, limit_s: float, session: TlsSession) -> Probed:
     try:
         async with asyncio.timeout(limit_s):
-            answer, certificate = await _ask(address, port)
+            answer, certificate = await _ask(address, port, session)
     except TimeoutError:
         return Probed(ProbeOutcome.NO_ANSWER, f"no answer within {limit_s * 1000:.0f} ms")
     except ConnectionRefusedError:
@@ -139,14 +155,18 @@ async def probe_xapi(address: str, port: int, limit_s: float) -> Probed:
     return Probed(ProbeOutcome.NOT_XAPI, "it answered something else")
 
 
-async def _ask(address: str, port: int) -> tuple[bytes, str]:
-    reader, writer = await asyncio.open_connection(address, port, ssl=_unverified(), limit=_ANSWER_LIMIT)
+async def _ask(address: str, port: int, session: TlsSession) -> tuple[bytes, str]:
+    session.resume(time.monotonic())
+    reader, writer = await asyncio.open_connection(address, port, ssl=_context(), limit=_ANSWER_LIMIT)
     try:
         head = f"POST / HTTP/1.0\r\nHost: {address}\r\nContent-Type: text/xml\r\nContent-Length: {len(_BODY)}\r\n\r\n"
         writer.write(head.encode() + _BODY)
         await writer.drain()
-        presented = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
-        return await _answer(reader), hashlib.sha256(presented or b"").hexdigest()
+        connection = writer.get_extra_info("ssl_object")
+        presented = connection.getpeercert(binary_form=True)
+        answer = await _answer(reader)
+        session.keep(connection, time.monotonic())  # what TLS 1.3 resumes by comes after the handshake
+        return answer, hashlib.sha256(presented or b"").hexdigest()
     finally:
         # An orderly TLS farewell would wait for the peer; this one may be the very host that has stopped answering.
         with contextlib.suppress(RuntimeError):
@@ -171,17 +191,9 @@ def _complete(said: bytes) -> bool:
     return b"</methodResponse>" in said or (announced is not None and len(body) >= int(announced[1]))
 
 
-_context: ssl.SSLContext | None = None
-
-
-def _unverified() -> ssl.SSLContext:
-    """A TLS context that takes any certificate: each xapi has its own self-signed one."""
-    global _context
-    if _context is None:
-        _context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        _context.check_hostname = False
-        _context.verify_mode = ssl.CERT_NONE
-    return _context
+@functools.cache
+def _context() -> ssl.SSLContext:
+    return unverified()
 
 
 async def _connects(host: str, port: int, limit_s: float) -> bool:
