@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_parser
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 from tests.core.pool import QUIET, Guarded, address, uuid
 from tests.project.tree import ROOT
 
@@ -17,8 +25,9 @@ from poolwarden_collector.core.model.power import Power
 from poolwarden_collector.core.state.live import Pool, PoolLive
 from poolwarden_collector.core.state.pool_record import PoolRecord
 from poolwarden_collector.shell.config.config import Config
-from poolwarden_collector.shell.metrics import exposition
+from poolwarden_collector.shell.metrics import board, exposition
 from poolwarden_collector.shell.metrics.catalogue import METRICS, Kind
+from poolwarden_collector.shell.metrics.exposition import write_out
 
 from .looked import Written, configured, look_at
 
@@ -200,6 +209,44 @@ def test_both_forms_of_the_text_are_written(config: Config) -> None:
     assert b"# TYPE poolwarden_pool_verdict stateset" in text and b"# TYPE poolwarden_pool_master info" in text
     plain, kind = exposition.write_out(look, "*/*")
     assert kind.startswith("text/plain") and b"# TYPE poolwarden_failovers_total counter" in plain
+
+
+@pytest.mark.parametrize("form", ["", "application/openmetrics-text; version=1.0.0"])
+def test_lines_are_those_of_the_client(config: Config, form: str) -> None:
+    """Each series as the Prometheus client itself would write it: heads, names, numbers and labels."""
+    guarded = Guarded()
+    guarded.run(20_000)
+    text = write_out(look_at(config, guarded), form)[0].decode()
+    parse = openmetrics_parser if form else text_string_to_metric_families
+    theirs = CollectorRegistry(auto_describe=False)
+    families = list(parse(text))
+    theirs.register(Given(families))
+    encode, _ = choose_encoder(form)
+    # The order of labels is nobody's; of numbers, the client's parser keeps the value alone.
+    assert sorted(map(in_order, encode(theirs).decode().splitlines())) == sorted(map(in_order, text.splitlines()))
+    assert len(families) > 40 and text.endswith("# EOF\n") == bool(form)
+
+
+class Given(Collector):
+    def __init__(self, families: list[Any]) -> None:
+        self._families = families
+
+    def collect(self) -> Any:
+        return self._families
+
+
+def in_order(line: str) -> str:
+    """A line with its labels in the order of their names."""
+    begin, brace, rest = line.partition("{")
+    inner, _, end = rest.rpartition("}")
+    return f"{begin}{{{','.join(sorted(inner.split(',')))}}}{end}" if brace and not line.startswith("#") else line
+
+
+@pytest.mark.parametrize(
+    "value", [0, 1, -1.5, 0.1, 999_999.9, 1e6, 12_345_678, 1.7e12, 1e20, math.inf, -math.inf, math.nan]
+)
+def test_numbers_are_written_as_the_client_does(value: float) -> None:
+    assert board._number(value) == floatToGoString(value)  # type: ignore[no-untyped-call]
 
 
 def test_every_name_keeps_to_prometheus_conventions() -> None:

@@ -6,6 +6,7 @@ Rule: each question is answered with the reason why not, in a sentence that aler
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 
 from poolwarden_collector.core.evidence.signs import answered, fresh_probe
 from poolwarden_collector.core.model.host_facts import Liveness, PoolHost, PoolView
@@ -62,6 +63,7 @@ def moved(pool: Snapshot, host: HostId, master: HostId) -> str:
     return f"it says that it is at {says}, and {pool.name(master)} had it at {had}"
 
 
+@lru_cache(maxsize=65_536)  # the same few are compared in every step of every pool
 def _address(text: str) -> object:
     """One address has several spellings (RFC 5952)."""
     try:

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from poolwarden_collector.shell.config.metrics import Metrics
-from poolwarden_collector.shell.metrics.exposition import write_out
+from poolwarden_collector.shell.metrics.exposition import Written, write_out
 from poolwarden_collector.shell.metrics.http import HttpServer, Unavailable
 from poolwarden_collector.shell.metrics.ledger import read_past
 from poolwarden_collector.shell.metrics.look import Look, Watch
@@ -49,7 +49,7 @@ class Exporter:
         self._theirs: asyncio.AbstractEventLoop | None = None  # the collector's
         self._ours = asyncio.new_event_loop()
         self._stopping = asyncio.Event()
-        self._making: dict[str, tuple[float, asyncio.Task[tuple[bytes, str]]]] = {}
+        self._making: dict[str, tuple[float, asyncio.Task[Written]]] = {}
         self._past: asyncio.Task[None] | None = None
         self._ended = threading.Event()
         self.listening = threading.Event()
@@ -121,7 +121,7 @@ class Exporter:
         with contextlib.suppress(RuntimeError):  # it has ended meanwhile
             self._theirs.call_soon_threadsafe(self._warn, text, about)
 
-    async def _page(self, accept: str) -> tuple[bytes, str]:
+    async def _page(self, accept: str) -> Written:
         """What was made within a second for such a reader, or is being made; else made now."""
         now = self._ours.time()
         self._making = {
@@ -135,7 +135,7 @@ class Exporter:
             self._making[accept] = (now, asyncio.ensure_future(self._make(accept)))
         return await asyncio.shield(self._making[accept][1])
 
-    async def _make(self, accept: str) -> tuple[bytes, str]:
+    async def _make(self, accept: str) -> Written:
         look = await self._look()
         return await self._ours.run_in_executor(self._worker, write_out, look, accept)
 

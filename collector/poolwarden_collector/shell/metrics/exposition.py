@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import choose_encoder
@@ -25,6 +25,7 @@ from poolwarden_collector.core.state.snapshot import Snapshot
 from poolwarden_collector.shell.loop.self_check import guards_its_own_host
 from poolwarden_collector.shell.metrics import catalogue as of
 from poolwarden_collector.shell.metrics.board import Board
+from poolwarden_collector.shell.metrics.catalogue import METRICS, Kind, Metric
 from poolwarden_collector.shell.metrics.look import Look
 from poolwarden_collector.shell.metrics.of_collector import (
     Unreadable,
@@ -39,34 +40,39 @@ from poolwarden_collector.shell.metrics.of_pools import labels_of, put_counts, p
 from poolwarden_collector.shell.operators.replies import journal_view
 from poolwarden_collector.shell.store.journal import FILE
 
+Written = tuple[bytes | bytearray, str]  # body, content type
+_JOINED = 2_000  # lines
+_END = b"# EOF\n"  # of OpenMetrics
+_TYPES = {
+    Kind.GAUGE: "gauge",
+    Kind.COUNTER: "counter",
+    Kind.INFO: "info",
+    Kind.STATES: "stateset",
+    Kind.HISTOGRAM: "histogram",
+}
+
 _log = logging.getLogger(__name__)
 
 
-def write_out(look: Look, accept: str) -> tuple[bytes, str]:
+def write_out(look: Look, accept: str) -> Written:
     """The exposition and its content type, in the form that ``accept`` (HTTP's header) asks for."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Looked(look))
-    ProcessCollector(registry=registry)
     encode, content_type = choose_encoder(accept)
-    return encode(registry), content_type
+    heads = _heads(encode)
+    body = bytearray()
+    for metric, lines in put_together(look).written():
+        body += heads[metric.name]
+        # Piece by piece: whatever is joined or copied at once keeps the interpreter for as long.
+        for at in range(0, len(lines), _JOINED):
+            body += "".join(lines[at : at + _JOINED]).encode()
+            time.sleep(0)
+    registry = CollectorRegistry(auto_describe=False)
+    ProcessCollector(registry=registry)
+    body += encode(registry)  # its end is the end of them all
+    return body, content_type
 
 
-class _Looked(Collector):
-    """One look as a collector of the Prometheus client."""
-
-    def __init__(self, look: Look) -> None:
-        self._look = look
-
-    def collect(self) -> Iterator[Family]:
-        return families(self._look)
-
-    def describe(self) -> Iterator[Family]:
-        """Nothing in advance."""
-        return iter(())
-
-
-def families(look: Look) -> Iterator[Family]:
-    """Every family that has a series."""
+def put_together(look: Look) -> Board:
+    """Every series."""
     began, board = time.perf_counter(), Board()
     put_collector(board, look)
     put_files(board, look)
@@ -83,7 +89,34 @@ def families(look: Look) -> Iterator[Family]:
         except Exception:
             _log.exception("metrics: pool %s is left out", pool.record.pool)
     board.put(of.LOOK_TOOK, (), time.perf_counter() - began)
-    return board.families()
+    return board
+
+
+def _heads(encode: Callable[[CollectorRegistry], bytes]) -> dict[str, bytes]:
+    """What stands before each metric's series in this form, as the client writes it of a metric without any."""
+    found = {}
+    for metric in METRICS:
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(_Empty(metric))
+        found[metric.name] = encode(registry).removesuffix(_END)
+    return found
+
+
+class _Empty(Collector):
+    """A metric of which there is no series."""
+
+    def __init__(self, metric: Metric) -> None:
+        self._metric = metric
+
+    def collect(self) -> Iterator[Family]:
+        name = self._metric.name
+        for suffix in ("_total", "_info"):  # the client writes them itself
+            name = name.removesuffix(suffix)
+        yield Family(name, self._metric.says, _TYPES[self._metric.kind])
+
+    def describe(self) -> Iterator[Family]:
+        """Nothing in advance."""
+        return iter(())
 
 
 def _put(board: Board, look: Look, pool: Pool, site: Site) -> None:

@@ -43,7 +43,7 @@ _GZIP_LEVEL = 1
 
 _log = logging.getLogger(__name__)
 
-Page = Callable[[str], Awaitable[tuple[bytes, str]]]  # from the header Accept to body and content type
+Page = Callable[[str], Awaitable[tuple[bytes | bytearray, str]]]  # from the header Accept to body and content type
 
 
 class Unavailable(Exception):
@@ -62,7 +62,7 @@ class _Question:
 @dataclass(frozen=True, slots=True)
 class _Answer:
     status: HTTPStatus
-    body: bytes
+    body: bytes | bytearray
     content_type: str = _PLAIN
     headers: tuple[str, ...] = ()
 
