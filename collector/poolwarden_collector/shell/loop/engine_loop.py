@@ -153,9 +153,9 @@ class EngineLoop:
     def start(
         self, records: Iterable[PoolRecord], now: Ms, boottime: Ms, short: frozenset[PoolId] = frozenset()
     ) -> Ready:
-        """Stand where the journal ends. A write that fails now ends the start: there is no loop then.
+        """Stand where the journal ends; ``short``: pools of which it has lost entries, and nobody has said more since.
 
-        ``short``: pools of which the journal has lost entries, and nobody has said more since.
+        A write that fails now ends the start: there is no loop then.
         """
         self.roster.pools.update((record.pool, self._pool(record)) for record in records)
         return self._begin("", _Open(self._started(short), None), now, boottime)
@@ -209,10 +209,9 @@ class EngineLoop:
             for uuid, pool in self.roster.pools.items()
             if self._stepped.get(uuid, 0) <= before and not self._at_rest(uuid, pool, now, self.roster.behind_ms)
         )
-        if found or self._last_step > before:
-            return found
         # Before any pool is known, what waits for the disk has it tried again.
-        return tuple(self.roster.pools)[:1] or self._backlog.pools()[:1]
+        known = tuple(self.roster.pools) or self._backlog.pools()
+        return found if found or self._last_step > before else known[:1]
 
     def judge_sites(self, now: Ms, anchors: tuple[bool, ...], oldest: Ms | None = None) -> tuple[str, ...]:
         """Take the newest judgement of the sites; what to log. ``anchors``: which of the collector's own answer.
@@ -274,8 +273,7 @@ class EngineLoop:
             text = f"collector {self.roster.config.name} started with epoch {epoch.name(self.roster.epoch)}"
             yield from self._note(uuid, Kind.COLLECTOR_STARTED, text, epoch=self.roster.epoch)
             if uuid in short and not pools[uuid].record.short:
-                text = "entries of this pool are missing in the journal: its hosts, or a person, have to say more"
-                yield from self._note(uuid, Kind.JOURNAL_SHORT, text)
+                yield from self._note(uuid, Kind.JOURNAL_SHORT, "entries of it are missing: its hosts say more")
 
     def _pool(self, record: PoolRecord) -> Pool:
         return Pool(record, self.roster.config.policy_of(record.pool), self._devices)
