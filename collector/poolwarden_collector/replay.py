@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import tarfile
 import zlib
 from pathlib import Path
 from typing import Any
@@ -32,14 +33,24 @@ from poolwarden_collector.shell.store.journal_rows import DECISION
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Read it from this journal.db instead of asking the collector.",
 )
+@click.option(
+    "--archive",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Read it from this archive of `poolwarden export`.",
+)
 @common_options
 @click.pass_obj
-def replay(settings: Settings, decision: str, path: Path | None) -> None:
+def replay(settings: Settings, decision: str, path: Path | None, archive: Path | None) -> None:
     """Make DECISION again from its stored input: the same verdict, the same plan.
 
     DECISION is the number that history shows, or a failover's id (its last decision).
     """
-    stored = _from_file(path, decision) if path is not None else _from_collector(settings, decision)
+    if path is not None and archive is not None:
+        raise BadInput("--journal and --archive exclude each other", "give one of them")
+    if archive is not None:
+        stored = _from_archive(archive, decision)
+    else:
+        stored = _from_file(path, decision) if path is not None else _from_collector(settings, decision)
     try:
         made = again(stored["input"], tuple(stored["step"]))
     except Unreadable as error:
@@ -73,6 +84,18 @@ def _from_file(path: Path, decision: str) -> dict[str, Any]:
     if row is None:
         raise BadInput(f"{path} has no decision {decision!r} with a stored input", "history shows their numbers")
     return {"kind": row["kind"], "at": row["at"], "text": row["text"], **json.loads(row["data"])}
+
+
+def _from_archive(path: Path, decision: str) -> dict[str, Any]:
+    from poolwarden_collector.export.archive import decision_in
+
+    try:
+        found = decision_in(path, decision)
+    except (OSError, tarfile.TarError, EOFError, ValueError, LookupError, TypeError) as error:
+        raise BadInput(f"{path} cannot be read as an archive: {error}", "poolwarden export makes one") from error
+    if found is None:
+        raise BadInput(f"{path} has no decision {decision!r}", "timeline.txt in it shows their numbers")
+    return found
 
 
 def _page(decision: str, stored: dict[str, Any], made: Replayed) -> Page:

@@ -56,6 +56,16 @@ REPLAYED = thing(
     plan=array(TEXT),
     differs=array(TEXT),
 )
+EXPORTED = thing(
+    file=TEXT,
+    sha256=TEXT,
+    bytes=COUNT,
+    entries=COUNT,
+    decisions=COUNT,
+    alerts=COUNT,
+    capsules=COUNT,
+    remarks=array(TEXT),
+)
 MONITORED: Schema = {"enum": ["OK", "WARNING", "CRITICAL", "UNKNOWN"]}
 CHECKED = thing(
     status=MONITORED,
@@ -84,6 +94,7 @@ DECISIONS = "certificate-deny enrolment-accept enrolment-refuse token-revoke"
 COMMANDS: dict[str, Schema] = {
     "alerts": ref("AlertsReply"),
     "audit": ref("AuditReply"),
+    "capsules": ref("ListCapsulesReply"),
     "check-collector": CHECKED,
     "check-host": CHECKED,
     "check-pool": CHECKED,
@@ -94,6 +105,7 @@ COMMANDS: dict[str, Schema] = {
     "drill-plan": ref("DrillStatus"),
     "enrolment-list": ref("ListKeysReply"),
     "explain": ref("ExplainReply"),
+    "export": EXPORTED,
     "fence-setup": ref("TryFenceReply"),  # with the block, below
     "fence-status": thing(host=TEXT, power=TEXT, fence_device=TEXT, devices=array(ref("FenceDeviceStatus"))),
     "history": ref("HistoryReply"),

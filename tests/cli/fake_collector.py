@@ -28,6 +28,7 @@ class FakeCollector(operator_pb2_grpc.OperatorServicer, enrolment_pb2_grpc.Enrol
         self.reply = api.CommandReply(accepted=True, text="done")
         self.entries: list[api.HistoryEntry] = []
         self.late: list[api.LateEntry] = []
+        self.kept: list[api.KeptCapsule] = []
         self.calls: list[api.AuditEntry] = []
         self.alerts: list[api.Alert] = []
         self.found = api.FindFenceReply()
@@ -138,6 +139,10 @@ class FakeCollector(operator_pb2_grpc.OperatorServicer, enrolment_pb2_grpc.Enrol
     def Audit(self, request: api.AuditRequest, context: grpc.ServicerContext) -> api.AuditReply:
         self._begin(request, context)
         return api.AuditReply(entries=self.calls)
+
+    def ListCapsules(self, request: api.ListCapsulesRequest, context: grpc.ServicerContext) -> api.ListCapsulesReply:
+        self._begin(request, context)
+        return api.ListCapsulesReply(capsules=self.kept)
 
     def Late(self, request: api.LateRequest, context: grpc.ServicerContext) -> api.LateReply:
         self._begin(request, context)

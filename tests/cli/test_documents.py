@@ -58,6 +58,14 @@ NOT_TYPED = {
         f"poolwarden pool {words}": "logs in by ssh (tests/packaging/test_pool_by_ssh.py)"
         for words in ("add root@192.0.2.11 --mode observe", "upgrade POOL", "remove POOL --reason given back")
     },
+    **{
+        f"poolwarden export {words}": "writes a file, of a failover that there is (test_export.py)"
+        for words in (
+            "FAILOVER --out f.tar.gz",
+            "--since 2h --pool POOL --out f.tar.gz",
+            "FAILOVER --redact --out for-the-vendor.tar.gz",
+        )
+    },
     "poolwarden fence setup HOST [--write /etc/poolwarden/collector.toml]": "a synopsis (test_fence_setup.py)",
 }
 

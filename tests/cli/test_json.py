@@ -55,6 +55,7 @@ ACTS = {
 LOOKS = {
     "alerts": ("alerts",),
     "audit": ("audit", "--since", "2h"),
+    "capsules": ("capsules",),
     "check-collector": ("check", "collector"),
     "check-host": ("check", "host", "host-1"),
     "check-pool": ("check", "pool"),
@@ -79,6 +80,7 @@ BY_THEIR_OWN_TESTS = {
     "drill",
     "drill-abandon",
     "drill-plan",
+    "export",
     "fence-setup",
     "replay",
     "pool-add",
@@ -140,7 +142,7 @@ def everything(fake: FakeCollector) -> FakeCollector:
     fake.pages = True
     fake.explanation, fake.reply = filled(api.ExplainReply()), filled(api.CommandReply())
     fake.entries, fake.late = [filled(api.HistoryEntry())], [filled(api.LateEntry())]
-    fake.alerts = [filled(api.Alert())]
+    fake.alerts, fake.kept = [filled(api.Alert())], [filled(api.KeptCapsule())]
     fake.keys, fake.tokens = [filled(enrolment.HostKey())], [filled(enrolment.Token())]
     fake.plan, fake.readiness = filled(api.PlanReply()), filled(api.ReadinessReply())
     fake.condition, fake.trial = filled(api.DoctorReply()), filled(api.TestAlertsReply())

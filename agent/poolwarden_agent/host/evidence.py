@@ -81,7 +81,11 @@ class Evidence(object):
         self._sections.tell_freshness(facts.freshness)
         for name, _, section in self._sections.all():
             getattr(facts, name).CopyFrom(section())
-        return str(self._folder.keep(reason, str(facts), self._port.mono_ms(), self._port.wall_ms()))
+        from google.protobuf import text_format  # most hosts never need it
+
+        # As UTF-8: whoever looks for a name finds it as it is written.
+        told = text_format.MessageToString(facts, as_utf8=True)
+        return str(self._folder.keep(reason, told, self._port.mono_ms(), self._port.wall_ms()))
 
     # ------------------------------------------------------------------------------------------ handing over
 

@@ -27,6 +27,7 @@ PAGE_POOLS = 100  # that are asked for at a time
 COMMAND_LIMIT_S = 15.0  # the collector itself answers after 10 s at the latest, if only that it does not know
 FIND_LIMIT_S = 30.0  # with an agent's metadata
 TRIAL_LIMIT_S = 75.0  # a channel is given up after 60 s
+CAPSULE_LIMIT_S = 60.0
 DOCTOR_LIMIT_S = 60.0  # a journal's check is given up after 20 s; another doctor may be before us
 _RUNS = 4  # of a fence agent, for one trial
 UNIX_PATH_LIMIT = 107  # bytes; struct sockaddr_un.sun_path less its terminator
@@ -161,6 +162,20 @@ class Collector:
         request = operator_pb2.LateRequest(host=host, samples=samples, limit=limit)
         reply: api.LateReply = self._call(self._stub.Late, request)
         return reply
+
+    def capsules(self, request: "api.ListCapsulesRequest") -> "api.ListCapsulesReply":
+        """Evidence capsules that hosts have handed over, the oldest first."""
+        reply: api.ListCapsulesReply = self._call(self._stub.ListCapsules, request)
+        return reply
+
+    def capsule(self, host: str, wanted: str) -> Iterator[bytes]:
+        """One of them, a piece at a time."""
+        from poolwarden.v1 import operator_pb2
+
+        request = operator_pb2.ReadCapsuleRequest(host_uuid=host, id=wanted)
+        with self._errors_as_sentences(CAPSULE_LIMIT_S):
+            for piece in self._stub.ReadCapsule(request, timeout=CAPSULE_LIMIT_S):
+                yield piece.data
 
     def decision(self, wanted: str) -> "api.DecisionReply":
         """A decision's stored input."""

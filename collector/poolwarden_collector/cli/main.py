@@ -46,7 +46,7 @@ The collector: --collector, or POOLWARDEN_COLLECTOR, or unix:/run/poolwarden/col
 """
 
 
-def _version() -> str:
+def version() -> str:
     from importlib.metadata import PackageNotFoundError, version
 
     try:
@@ -57,7 +57,7 @@ def _version() -> str:
 
 def _print_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted:
-        click.echo(f"poolwarden {_version()}")
+        click.echo(f"poolwarden {version()}")
         context.exit(OK)
 
 
@@ -74,7 +74,7 @@ def poolwarden(context: click.Context) -> None:
 
 for _command in (see.status, see.readiness, see.plan, see.hosts, see.disks, see.host, see.master):
     poolwarden.add_command(_command)
-for _command in (watch.watch, see.explain, see.history, alerts.alerts, alerts.test_alerts):
+for _command in (watch.watch, see.explain, see.history, see.capsules, alerts.alerts, alerts.test_alerts):
     poolwarden.add_command(_command)
 see.host.add_command(switch.host_enable)
 see.host.add_command(switch.host_why)
@@ -94,6 +94,8 @@ _DOCTOR = "The collector's own condition: clock, disk, journal, ports, ..."
 poolwarden.add_command(Elsewhere("doctor", "poolwarden_collector.doctor", _DOCTOR))
 _QUERY = "Ask the collector's records by SQL, on its machine."
 poolwarden.add_command(Elsewhere("query", "poolwarden_collector.query.command", _QUERY))
+_EXPORT = "All that is known of a failover in one archive."
+poolwarden.add_command(Elsewhere("export", "poolwarden_collector.export.command", _EXPORT))
 _REPLAY = "Make a stored decision again, offline."
 poolwarden.add_command(Elsewhere("replay", "poolwarden_collector.replay", _REPLAY))
 poolwarden.add_command(completing.completion)

@@ -448,6 +448,32 @@ def _follow(collector: "Collector", request: "api.HistoryRequest", settings: Set
 
 @click.command()
 @click.argument("pool", required=False, default="")
+@click.option("--since", metavar="TIME", default="", help="Begun then or later, as in history.")
+@click.option("--until", metavar="TIME", default="", help="Begun then or earlier.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=1000, show_default=True, help="The newest ones.")
+@common_options
+@click.pass_obj
+def capsules(settings: Settings, pool: str, since: str, until: str, limit: int) -> None:
+    """What hosts kept of their logs at a first suspicion; `poolwarden export` puts it into an archive."""
+    from poolwarden.v1 import operator_pb2
+    from poolwarden_collector.cli.times import between
+
+    begin, end = between(since, until)
+    request = operator_pb2.ListCapsulesRequest(pool=pool, since=begin, until=end, limit=limit)
+    with connect(settings) as collector:
+        reply = collector.capsules(request)
+    if settings.json:
+        _print_json(reply)
+        return
+    from poolwarden_collector.cli.layout import Line, show
+    from poolwarden_collector.cli.pages.journal import capsules_page
+
+    page = capsules_page(reply.capsules, with_pool=not pool)
+    show(page or [Line("no host has handed any over: none has suspected anything")], settings)
+
+
+@click.command()
+@click.argument("pool", required=False, default="")
 @click.option("--all", "everything", is_flag=True, help="Resolved ones too.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="The newest ones.")
 @common_options
@@ -469,7 +495,7 @@ def alerts(settings: Settings, pool: str, everything: bool, limit: int) -> None:
 
 def _print_json(
     reply: "api.StatusReply | api.HostStatus | api.LateReply | api.ExplainReply | api.HistoryReply | api.AlertsReply"
-    " | api.ReadinessReply | api.PlanReply",
+    " | api.ReadinessReply | api.PlanReply | api.ListCapsulesReply",
 ) -> None:
     from poolwarden_collector.cli.as_json import as_object, print_json
 

@@ -72,6 +72,17 @@ def late_page(entries: Iterable["api.LateEntry"]) -> Page:
     return page
 
 
+def capsules_page(capsules: Iterable["api.KeptCapsule"], *, with_pool: bool) -> Page:
+    """Each capsule: when it was begun, where, why, and how big it is."""
+    page: Page = []
+    for kept in capsules:
+        where = kept.host_name or kept.host_uuid
+        where = f"{kept.pool_name}/{where}" if with_pool and kept.pool_name else where
+        size = f"{max(1, kept.size_bytes // 1024)} KiB"
+        page.append(Line(f"{kept.text} ({kept.trigger}, {size})", label=f"{clock(kept.at)[:19]}  {where}  "))
+    return page
+
+
 def alerts_page(alerts: Iterable["api.Alert"], *, open_only: bool) -> Page:
     """Each alert with its deliveries."""
     page: Page = []

@@ -160,14 +160,27 @@ def pack(pool: Pool, event: Event, now: Ms, site: Site) -> str:
         # The pieces of a database are carried by the shell; the engine never looks at them.
         event = replace(event, result=replace(event.result, database=None))
     value = {"version": VERSION, "now": now, "pool": _plain(pool), "event": _plain(event), "site": _plain(site)}
+    return sealed(value)
+
+
+def sealed(value: Any) -> str:
+    """A stored input's text of its JSON."""
     raw = json.dumps(value, separators=(",", ":"), sort_keys=True).encode()
     return base64.b85encode(zlib.compress(raw, 6)).decode()
+
+
+def opened(text: str) -> Any:
+    """The JSON of a stored input, as it is: an export replaces names in it. Raises BadInput."""
+    try:
+        return json.loads(zlib.decompress(base64.b85decode(text)))
+    except (ValueError, zlib.error) as error:
+        raise BadInput(f"it cannot be read: {error}") from error
 
 
 def unpack(text: str) -> tuple[Pool, Event, Ms, Site]:
     """The input again. Raises BadInput."""
     try:
-        value = json.loads(zlib.decompress(base64.b85decode(text)))
+        value = opened(text)
         if value["version"] not in _READ:
             raise BadInput(f"it was stored in version {value['version']}, this one reads {VERSION}")
         if value["version"] < 4:
