@@ -160,3 +160,7 @@ def test_the_order_key_is_printed_for_the_hosts_and_never_made_by_asking(tmp_pat
     public = load_or_make(tmp_path / "state").public
     done = run("order-key", "--config", config)
     assert (done.returncode, done.stdout.strip()) == (0, public.hex())
+    coming = [run("order-key", "--config", config, "--next") for _ in range(2)]
+    assert coming[0].stdout == coming[1].stdout != done.stdout and coming[0].returncode == 0
+    assert (tmp_path / "state" / order_key.NEXT).stat().st_mode & 0o777 == 0o600
+    assert load_or_make(tmp_path / "state").public == public, "nothing is signed with it yet"

@@ -26,7 +26,7 @@ from poolwarden_collector.shell import clock, core_dumps, garbage, log_lines
 from poolwarden_collector.shell.agents.capsules import CapsuleIntake
 from poolwarden_collector.shell.agents.gateway import Gateway
 from poolwarden_collector.shell.agents.order_key import FILE as ORDER_KEY_FILE
-from poolwarden_collector.shell.agents.order_key import OrderKey, OrderKeyError, load_or_make
+from poolwarden_collector.shell.agents.order_key import OrderKey, OrderKeyError, load_or_make, make_next, next_key
 from poolwarden_collector.shell.agents.pool_messages import PoolMessages
 from poolwarden_collector.shell.agents.roster import Roster
 from poolwarden_collector.shell.agents.sessions import Sessions
@@ -172,7 +172,8 @@ def _enrolments(
         sessions.serials,
         sessions.close_of,
     )
-    return enrolments(config, journal, around, order_key.public)
+    coming = next_key(config.state_dir)
+    return enrolments(config, journal, around, (order_key.public, *((coming.public,) if coming else ())))
 
 
 def _metrics(config: Config, service: Service, prober: Prober, inbox: Inbox, journal: Journal) -> Exporter | None:
@@ -407,10 +408,14 @@ def take_backup(directory: Path, file: Path) -> None:
 
 @main.command("order-key")
 @click.option("--config", "file", default=DEFAULT_CONFIG, show_default=True, type=click.Path(path_type=Path))
-def order_key(file: Path) -> None:
+@click.option("--next", "coming", is_flag=True, help="Of the key that shall take its place; made where there is none.")
+def order_key(file: Path, coming: bool) -> None:
     """Print the public half of this collector's order key: on a host, poolwarden-agent trust-key takes it."""
     try:
         state = load(file).state_dir
+        if coming:
+            click.echo(make_next(state).public.hex())
+            return
         if not (state / ORDER_KEY_FILE).exists():
             sys.exit(
                 _say(f"{state / ORDER_KEY_FILE}: there is none yet; the collector makes it at its start", EXIT_OTHER)

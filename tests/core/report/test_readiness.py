@@ -56,6 +56,21 @@ def test_what_is_known_of_the_hosts_is_told_once_each() -> None:
     assert found["other-tool"] == "critical" and found["clock"] == "warning"
 
 
+def test_an_agent_that_cannot_go_to_another_collector_matters_where_there_is_one() -> None:
+    g = a_pool()
+    several = replace(DRILLED, several=True)
+    with_it = frozenset(("elsewhere", *g.pool.live.agents[g.host(2).uuid].hello.capabilities))
+    for number, able in ((1, with_it), (2, with_it - {"elsewhere"}), (3, with_it)):
+        host = g.host(number).uuid
+        agent: AgentState = g.pool.live.agents[host]
+        said = replace(agent, hello=replace(agent.hello, capabilities=able))
+        g.pool = replace(g.pool, live=replace(g.pool.live, agents={**g.pool.live.agents, host: said}))
+    assert "one-collector" not in codes(g)
+    assert codes(g, several)["one-collector"] == "warning"
+    [found] = [each for each in readiness(Snapshot(g.pool, g.now, g.site), several) if each.code == "one-collector"]
+    assert found.sentence.startswith("the agents on host-2 are too old")
+
+
 def viewed(g: Guarded, number: int, **changes: object) -> dict[str, str]:
     """The reasons after the serving master has told this of a host."""
     seen = g.pool.live.agents[g.host(1).uuid].facts.pool_view

@@ -42,12 +42,13 @@ class PastDrill:
 @dataclass(frozen=True, slots=True)
 class JournalView:
     """The newest changes and drills first. Of the collector itself: that it runs on a host which it guards, and each
-    certificate of its own that ends soon, with what helps."""
+    certificate of its own that ends soon, with what helps; and that it is one of ``several`` to which hosts may go."""
 
     changes: tuple[PastChange, ...] = ()
     inside: str = ""
     certificates: tuple[tuple[str, str], ...] = ()
     drills: tuple[PastDrill, ...] = ()
+    several: bool = False
 
 
 def took(change: PastChange, step: str) -> Ms | None:

@@ -57,6 +57,7 @@ def readiness(pool: Snapshot, past: JournalView) -> tuple[Unready, ...]:
         *_disks(pool, heard),
         *_memory(pool, heard),
         *_versions(pool, heard),
+        *_staying(pool, heard, past),
         *_updates(pool),
         *_storage(pool),
         *_surroundings(pool, heard),
@@ -183,6 +184,15 @@ def _versions(pool: Snapshot, heard: dict[HostId, AgentState]) -> list[Unready]:
             by = "; ".join(f"{v} on {', '.join(pool.name(h) for h in versions if versions[h] == v)}" for v in known)
             found.append(Unready("versions", WARNING, f"{word} of several versions: {by}", fix))
     return found
+
+
+def _staying(pool: Snapshot, heard: dict[HostId, AgentState], past: JournalView) -> list[Unready]:
+    """Agents that know one collector alone, where there are several."""
+    names = [pool.name(host) for host, agent in heard.items() if "elsewhere" not in agent.hello.capabilities]
+    if not (past.several and names):
+        return []
+    why = f"the agents on {', '.join(names)} are too old to go to another collector: without this one nobody hears them"
+    return [Unready("one-collector", WARNING, why, "install the present agent's package there")]
 
 
 def _updates(pool: Snapshot) -> list[Unready]:

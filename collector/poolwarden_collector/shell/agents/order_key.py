@@ -4,6 +4,8 @@ Rules
 -----
 * One Ed25519 key (RFC 8032) per collector, made at its first start, 0600 in its state directory. A host pins the public
   key when it enrols, and takes no order from then on that another key has signed.
+* ``order-key-next.pem`` is the key that shall take its place (make_next): nothing is signed with it, and hosts that
+  enrol pin it as well. It takes effect when it is renamed to ``order-key.pem`` and the collector started again.
 * What is signed begins with ``CONTEXT``, so that a signature made for something else is never one over an order.
 """
 
@@ -18,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from poolwarden_collector.shell.config.certificates import CaError, write_whole
 
 FILE = "order-key.pem"
+NEXT = "order-key-next.pem"
 CONTEXT = b"poolwarden signed content v1\0"
 
 
@@ -40,7 +43,20 @@ class OrderKey:
 
 def load_or_make(state_dir: Path) -> OrderKey:
     """The collector's key; made where there is none yet. Raises OrderKeyError."""
-    path = state_dir / FILE
+    return _load_or_make(state_dir / FILE)
+
+
+def make_next(state_dir: Path) -> OrderKey:
+    """The key that shall take its place; made where there is none yet. Raises OrderKeyError."""
+    return _load_or_make(state_dir / NEXT)
+
+
+def next_key(state_dir: Path) -> OrderKey | None:
+    """The same, if there is one. Raises OrderKeyError."""
+    return make_next(state_dir) if (state_dir / NEXT).exists() else None
+
+
+def _load_or_make(path: Path) -> OrderKey:
     try:
         if not path.exists():
             made = Ed25519PrivateKey.generate()

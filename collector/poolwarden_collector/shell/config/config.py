@@ -85,6 +85,11 @@ class Config:
     page: PageSettings | None = None  # None: nobody looks at it in a browser
     operator_group: str = ""  # who may write to the socket; "": the collector's own group
 
+    @property
+    def several(self) -> bool:
+        """Is there another collector to which hosts may go?"""
+        return self.enrolment is not None and bool(self.enrolment.other_collectors)
+
     def policy_of(self, pool: PoolId) -> Policy:
         """The pool's own policy, or the general one."""
         special = self.pools.get(pool)

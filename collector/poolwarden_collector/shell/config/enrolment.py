@@ -6,10 +6,13 @@ Rules
 * ``authority`` is a directory that ``poolwarden-collector enrolment init`` has made. The root of it must be among those
   that [tls] ca has: else every host that enrols would be refused.
 * ``address`` is how hosts reach this machine; it may be left out where ``listen`` names an address itself.
+* ``other_collectors`` and ``other_order_keys`` are of whoever may take this collector's place, or shares its work:
+  hosts that enrol dial those addresses as well, and obey those keys as they obey this collector's own.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -19,17 +22,25 @@ from cryptography import x509
 
 from poolwarden_collector.shell.config.toml_table import Table
 
+MOST_OTHERS = 15  # collectors besides this one; of keys one less, because this one's next is named as well
+_KEY = re.compile("[0-9a-f]{64}")
+_DIALLED = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]{2,45})\]|[A-Za-z0-9][A-Za-z0-9._-]{0,252}):(?P<port>[0-9]{1,5})")
 ROOTS = "ca.pem"  # in the authority's directory: every root that hosts shall trust, the one in use first
 
 
 @dataclass(frozen=True, slots=True)
 class EnrolmentSettings:
-    """Where hosts enrol, by which authority; ``packages``: the agent's packages that are served, None: none are."""
+    """Where hosts enrol, by which authority; ``packages``: the agent's packages that are served, None: none are.
+
+    ``other_collectors``: HOST:PORT for agents; ``other_order_keys``: public keys, 64 hex digits each.
+    """
 
     listen: str
     authority: Path
     address: str  # of this machine, without a port
     packages: Path | None = None
+    other_collectors: tuple[str, ...] = ()
+    other_order_keys: tuple[str, ...] = ()
 
     @property
     def enrol_at(self) -> str:
@@ -53,7 +64,8 @@ def read_enrolment(table: Table, endpoint: Callable[[Table, str, str], str], roo
     packages = table.path("packages") if table.has("packages") else None
     if packages is not None and not packages.is_dir():
         raise table.wrong("packages", f"{packages} is no directory", "the directory of the agent's packages")
-    settings = EnrolmentSettings(listen, authority, _address(table, listen), packages)
+    others, keys = _other_collectors(table), _other_order_keys(table)
+    settings = EnrolmentSettings(listen, authority, _address(table, listen), packages, others, keys)
     table.done()
     return settings
 
@@ -67,6 +79,36 @@ def _address(table: Table, listen: str) -> str:
     if any(letter.isspace() or letter in "/@'\"" for letter in given) or (":" in given and not _is_address(given)):
         raise table.wrong("address", f"is {given!r}", expected)
     return given
+
+
+def _other_collectors(table: Table) -> tuple[str, ...]:
+    found = table.texts("other_collectors")
+    for each in found:
+        if not _is_dialled(each):
+            expected = 'HOST:PORT for agents, e.g. "collector-b.example.com:7443" or "[2001:db8::5]:7443"'
+            raise table.wrong("other_collectors", f"has {each!r}", expected)
+    if len(found) > MOST_OTHERS or len(set(found)) != len(found):
+        raise table.wrong("other_collectors", f"has {len(found)} addresses", f"each once, at most {MOST_OTHERS}")
+    return found
+
+
+def _other_order_keys(table: Table) -> tuple[str, ...]:
+    found = tuple(each.lower() for each in table.texts("other_order_keys"))
+    for each in found:
+        if not _KEY.fullmatch(each):
+            expected = "64 hex digits, as poolwarden-collector order-key prints"
+            raise table.wrong("other_order_keys", f"has {each!r}", expected)
+    if len(found) > MOST_OTHERS - 1 or len(set(found)) != len(found):
+        raise table.wrong("other_order_keys", f"has {len(found)} keys", f"each once, at most {MOST_OTHERS - 1}")
+    return found
+
+
+def _is_dialled(text: str) -> bool:
+    """Is it what an agent takes (agent: core/collector_turns.py)?"""
+    match = _DIALLED.fullmatch(text)
+    if match is None or not 0 < int(match["port"]) < 65536:
+        return False
+    return match["six"] is None or _is_address(match["six"])
 
 
 def _check_root(table: Table, own: Path, trusted: Path) -> None:

@@ -43,8 +43,8 @@ class Enrolments:
         await self.enrolment.stop()
 
 
-def enrolments(config: Config, journal: Journal, around: Surroundings, order_key: bytes) -> Enrolments:
-    """``order_key``: the public key that orders are signed with."""
+def enrolments(config: Config, journal: Journal, around: Surroundings, order_keys: tuple[bytes, ...]) -> Enrolments:
+    """``order_keys``: the public key that orders are signed with, and this collector's next one where there is one."""
     registry, settings = Registry(journal, around, config.name), config.enrolment
     authority = Authority(settings.authority, config.tls.ca) if settings is not None else None
     enrolment, decisions = Enrolment(registry, authority), Decisions(registry)
@@ -59,7 +59,8 @@ def enrolments(config: Config, journal: Journal, around: Surroundings, order_key
         own / "cert.pem",
         own / "key.pem",
         settings.agents_at(config.listen),
-        order_key.hex(),
+        tuple(dict.fromkeys((*(each.hex() for each in order_keys), *settings.other_order_keys))),
+        settings.other_collectors,
     )
     server = EnrolmentServer(served, authority, settings.packages, enrolment.enrol, around.warn)
     return Enrolments(registry, enrolment, decisions, authority, server)

@@ -63,7 +63,8 @@ class Served:
     cert: Path
     key: Path
     agents_at: str  # HOST:PORT of the agents' gateway
-    order_key: str  # hex: the public key that orders are signed with
+    order_keys: tuple[str, ...]  # hex: the public key that orders are signed with, then others to be obeyed
+    other_collectors: tuple[str, ...] = ()  # HOST:PORT each
 
 
 class Attempts:
@@ -279,9 +280,11 @@ class EnrolmentServer:
             {
                 "certificate": found.certificate,
                 "ca": found.roots,
-                "order_key": self._served.order_key,
+                "order_key": self._served.order_keys[0],
+                "order_keys": [*self._served.order_keys],
                 "collector_name": COLLECTOR_DNS,
                 "collector": self._served.agents_at,
+                "collectors": [self._served.agents_at, *self._served.other_collectors],
                 "renew_after_s": found.renew_after_s,
             }
         )

@@ -125,7 +125,7 @@ def _put(board: Board, look: Look, pool: Pool, site: Site) -> None:
     shown = status(pool, look.shown_at, site)
     inside = guards_its_own_host([pool])
     rows = list(look.counts.changes.get(uuid, ())) if look.counts is not None else []
-    reasons = readiness(seen, journal_view(rows, look.wall_ms, inside[0] if inside else ""))
+    reasons = readiness(seen, journal_view(rows, look.wall_ms, inside[0] if inside else "", look.config.several))
     at = labels_of(shown)
     put_pool(board, shown, reasons, uuid in look.stood_down)
     if look.counts is not None:

@@ -278,7 +278,8 @@ class OperatorApi(rpc.OperatorServicer):
         """What the journal knows of a pool's earlier changes of master."""
         rows = await self._journals.read(self._journal.newest, uuid, CHANGES, PAST_CHANGES)
         inside = guards_its_own_host([self._roster.pools[uuid]])
-        return messages.journal_view(rows, clock.wall_ms(), inside[0] if inside else "", own)
+        several = self._roster.config.several
+        return messages.journal_view(rows, clock.wall_ms(), inside[0] if inside else "", several, own)
 
     async def _own_ending(self) -> Ending:
         """Which of the collector's own certificates end soon, and what mends it: no matter of one pool's."""

@@ -147,7 +147,7 @@ def plan(pool: Pool, value: Plan) -> pb.PlanReply:
 
 
 def journal_view(
-    rows: list[Row], now_ms: int, inside: str, certificates: tuple[tuple[str, str], ...] = ()
+    rows: list[Row], now_ms: int, inside: str, several: bool, certificates: tuple[tuple[str, str], ...] = ()
 ) -> JournalView:
     """Changes of master and drills by the entries that ended them, the newest first; ``now_ms``: by the wall clock."""
     changes, drills = [], []
@@ -159,7 +159,7 @@ def journal_view(
         if at is not None and (not planned or data.get("outcome") == "done"):
             durations = data.get("durations_ms", {}) if not planned else {}
             changes.append(PastChange(max(0, now_ms - at), planned, durations))
-    return JournalView(tuple(changes), inside, certificates, tuple(drills))
+    return JournalView(tuple(changes), inside, certificates, tuple(drills), several)
 
 
 def _past_drill(data: dict[str, Any], ago_ms: int) -> PastDrill:
