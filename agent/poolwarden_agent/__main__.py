@@ -102,7 +102,7 @@ def _arguments() -> argparse.Namespace:
         "poolwarden-agent why: why xapi does not start here, and what helps. "
         "poolwarden-agent enrol: gets this host its certificate from the collector, or shows it (--status). "
         "poolwarden-agent gate status|open|release|forget: may xapi start here, and what it waits for. "
-        "poolwarden-agent trust-key KEY: whose signed orders are obeyed. "
+        "poolwarden-agent trust-key KEY|--add|--remove|--list: whose signed orders are obeyed. "
         "poolwarden-agent reset-numbers: forget the stored epoch and term."
     )
     parser.add_argument("--root", default="/", help="the directory that is this host's / (default: /)")
