@@ -89,6 +89,7 @@ def lab() -> None:
 @click.option(
     "--json", "json_file", type=click.Path(path_type=Path), default=None, help="Write the story's record there."
 )
+@click.option("--page", is_flag=True, help="Serve the collector's page to a browser here, and keep it until Ctrl-C.")
 def demo(
     story: str,
     hosts: int,
@@ -103,6 +104,7 @@ def demo(
     bmc_fault: str,
     keep: Path | None,
     json_file: Path | None,
+    page: bool,
 ) -> None:
     """Break the master of a simulated pool and watch what happens. About a minute."""
     from poolwarden_lab.demo import stories
@@ -116,11 +118,15 @@ def demo(
     _check_bmc(bmc)
     if via_members and bmc == "lab":
         _fail(USAGE, "--via-members needs --bmc ipmi or redfish: a member cannot ask the lab's BMCs who they are")
+    if page:
+        from poolwarden_lab.demo.page_door import make_door
+
+        make_door()
     refused = _enter(no_namespaces)
     settings = _world_settings(hosts, keep, time_factor, agent_python, refused)
     if ipv6 and settings.refused:
         _fail(USAGE, f"--ipv6 needs namespaces: {settings.refused}")
-    settings = replace(settings, bmc=bmc, via_members=via_members, https_only=https_only, ipv6=ipv6)
+    settings = replace(settings, bmc=bmc, via_members=via_members, https_only=https_only, ipv6=ipv6, page=page)
     sys.exit(_play(settings, story, plain, bmc_fault, json_file))
 
 
@@ -137,7 +143,7 @@ def _play(settings: WorldSettings, story: str, plain: bool, bmc_fault: str, json
     from poolwarden_lab.demo.stories import STORIES
 
     extra = (f"bmc-{bmc_fault}",) if bmc_fault else ()
-    chosen = DemoSettings(settings, STORIES[story], extra, json_file, keep=settings.home is not None)
+    chosen = DemoSettings(settings, STORIES[story], extra, json_file, settings.home is not None, settings.page)
     return _run_to_end(Demo(chosen, make_screen(plain)).run())
 
 

@@ -114,7 +114,7 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     for old in out.glob("*.whl"):
         old.unlink()
-    docs = [*(ROOT / "docs").glob("*.md"), *(ROOT / "docs").glob("*.schema.json")]
+    docs = [path for form in ("*.md", "*.schema.json", "*.png", "*.svg") for path in (ROOT / "docs").glob(form)]
     version, epoch = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"], commit_time()
     files = [
         wheel(out, epoch),

@@ -7,6 +7,7 @@ that a stock XenAPI client sees it too. Every step has a limit; whatever happens
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sys
 import time
@@ -18,6 +19,7 @@ import grpc
 
 from poolwarden_collector.shell.config.certificates import CaError
 from poolwarden_lab.demo.feed import Feed
+from poolwarden_lab.demo.page_door import USER, PageDoor
 from poolwarden_lab.demo.screen import Screen, stamp
 from poolwarden_lab.demo.stories import Sign, Story, judge, phases
 from poolwarden_lab.processes.lab import World, WorldSettings
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 STEP_LIMIT_S = 120.0  # and twice xapi's longest stall, a connect to a dead address (127 s by xapi's own clock)
 XAPI_STALL_S = 127.0
 DELIVERY_LIMIT_S = 15.0
+OPENED_WITHIN_S = 20.0  # a person opens the page and signs in
 
 
 class StoryFailed(Exception):
@@ -47,6 +50,7 @@ class DemoSettings:
     extra_faults: tuple[str, ...] = ()
     json_file: Path | None = None
     keep: bool = False
+    page: bool = False  # it is shown to a browser too, until Ctrl-C
 
 
 class Demo:
@@ -62,16 +66,21 @@ class Demo:
         """Play it; the exit status."""
         world = World(self._settings.world)
         link, outcome = OperatorLink(world.operator_target), ""
-        feed = Feed(link, self._on_entry)
+        feed, door = Feed(link, self._on_entry), PageDoor(world)
         try:
             await self._begin(world, link, feed)
+            if self._settings.page:
+                await self._open(door)
             await self._play(world, link, feed)
+            if self._settings.page:
+                await self._stay(door)
         except (StoryFailed, NetworkError, CaError, OSError, grpc.aio.AioRpcError) as failure:
             outcome = str(failure) or "a step took too long"
         finally:
             self._screen.close()
             await self._save(world, feed, outcome)
             await feed.stop()
+            await door.close()
             await link.close()
             await world.stop(keep_home=self._settings.keep)
         if outcome and self._settings.keep:
@@ -80,6 +89,20 @@ class Demo:
         return 1 if outcome else 0
 
     # -------------------------------------------------------------------------------- acts
+
+    async def _open(self, door: PageDoor) -> None:
+        """Say where the page is, and give whoever opens it the time to do so."""
+        await door.open()
+        self._screen.title(f"The page: {door.address}")
+        self._screen.say(f"user {USER}, password {door.password}; the certificate is the lab's own: accept it")
+        self._screen.waiting(f"the master dies in {OPENED_WITHIN_S:.0f} s")
+        await asyncio.sleep(OPENED_WITHIN_S)
+
+    async def _stay(self, door: PageDoor) -> None:
+        """Until Ctrl-C, which ends the demo as its story has ended."""
+        self._screen.title(f"The page stays at {door.address}; Ctrl-C ends it")
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
 
     async def _begin(self, world: World, link: OperatorLink, feed: Feed) -> None:
         settings = self._settings.world

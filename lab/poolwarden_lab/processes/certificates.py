@@ -24,7 +24,7 @@ def issue(
     """
     authority = directory / "authority"
     certificates.create_ca(authority)
-    certificates.issue_collector(authority, "lab", (collector_address,), directory / COLLECTOR_DIRECTORY)
+    certificates.issue_collector(authority, "lab", (collector_address, "127.0.0.1"), directory / COLLECTOR_DIRECTORY)
     issued: dict[str, dict[str, bytes]] = {}
     for uuid in host_uuids:
         bundle = certificates.issue_host(authority, uuid, directory / uuid)

@@ -76,8 +76,9 @@ def collector_config(
     fence_agent: Path,
     webhook: str,
     via_members: bool = False,
+    page: str = "",
 ) -> str:
-    """The collector's TOML; the BMCs' password goes into a file that only its owner can read."""
+    """The collector's TOML; the BMCs' password goes into a file that only its owner can read. ``page``: where it is."""
     secret = home / "bmc.secret"
     secret.touch(mode=0o600)
     secret.write_text(f"password={BMC_PASSWORD}\n")
@@ -104,6 +105,9 @@ def collector_config(
     lines += ["", "[alerts]", f"log = {_toml(str(home / 'logs' / 'alerts.log'))}"]
     lines += ["[[alerts.webhook]]", 'name = "lab"', f"url = {_toml(webhook)}", "fold = false"]
     lines += ["[[alerts.xapi]]"]
+    if page:
+        pair = [f"{key} = {_toml(str(tls / _TLS_FILES[key]))}" for key in ("cert", "key")]
+        lines += ["[page]", f"listen = {_toml(page)}", *pair]
     return "\n".join(lines) + "\n"
 
 

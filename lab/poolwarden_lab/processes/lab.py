@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from poolwarden_lab.processes.network import Network
 
 COLLECTOR_PORT = 8443
+PAGE_PORT = 7446
 FRONT_PORT = 9630  # of a real BMC program in front of a board, where machines share one network
 POOL_NAME = "lab"
 HOPELESS_RESTARTS = 8  # of one program since it was last asked to start; a xapi may restart a few times on its way
@@ -65,6 +66,7 @@ class WorldSettings:
     via_members: bool = False  # the members' agents run the real fence agent, and the collector does not
     ipv6: bool = False  # every address is one of IPv6; in namespaces alone
     https_only: bool = False  # the hosts' firewalls drop TCP 80 from other hosts
+    page: bool = False  # the collector serves its page
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +250,7 @@ class World:
             fence_agent=fence_agent,
             via_members=self.settings.via_members,
             webhook=f"http://{endpoint(address, WEBHOOK_PORT)}/alerts",
+            page=endpoint(address, PAGE_PORT) if self.settings.page else "",
         )
         self.places.collector_config.write_text(text)
         path = self.settings.collector_code or code_path("poolwarden_collector", "poolwarden", "poolwarden_lab")

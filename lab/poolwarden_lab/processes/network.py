@@ -57,6 +57,7 @@ class Network(Protocol):
     def launcher(self, node: str, *, tied: bool = True) -> list[str]: ...
     def inner(self, node: str) -> str: ...
     def listen(self, node: str, port: int) -> socket.socket: ...
+    def socket_on(self, node: str) -> socket.socket: ...
     def swallow(self, node: str, port: int) -> list[socket.socket]: ...
     def set_link(self, node: str, up: bool) -> None: ...
     def link_is_up(self, node: str) -> bool: ...
@@ -149,6 +150,11 @@ class Namespaces:
     def inner(self, node: str) -> str:
         """An address of the node that no other node reaches."""
         return "127.0.0.1"
+
+    def socket_on(self, node: str) -> socket.socket:
+        """A TCP socket of ``node``'s namespace, neither bound nor connected; it does not block."""
+        with self._inside(node):
+            return _plain(self._nodes[node])
 
     def swallow(self, node: str, port: int) -> list[socket.socket]:
         """From now on connects to this port of the node's address get no answer, until these are closed. OSError."""
@@ -263,6 +269,12 @@ def _family(address: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
+def _plain(address: str) -> socket.socket:
+    found = socket.socket(_family(address), socket.SOCK_STREAM)
+    found.setblocking(False)
+    return found
+
+
 def _listening(address: str, port: int) -> socket.socket:
     listener = socket.socket(_family(address), socket.SOCK_STREAM)
     try:
@@ -319,6 +331,9 @@ class Loopback:
 
     def listen(self, node: str, port: int) -> socket.socket:
         return _listening(self._nodes[node], port)
+
+    def socket_on(self, node: str) -> socket.socket:
+        return _plain(self._nodes[node])
 
     def inner(self, node: str) -> str:
         return f"127.0.4.{self._nodes[node].rsplit('.', 1)[1]}"

@@ -75,6 +75,8 @@ class Rendering:
 
     def __init__(self) -> None:
         self._templates = environment()
+        for name in self._templates.list_templates():
+            self._templates.get_template(name)  # compiled before anybody asks: that takes longer than a slice
 
     async def text(self, template: str, values: Mapping[str, Any], turns: Turns) -> str:
         """The whole of it."""
