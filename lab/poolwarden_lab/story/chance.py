@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from poolwarden_lab.story.text import say_duration
 
 FAULTS_LAST_MS = 75_000
+STARTS_LAST_MS = 60_000  # so much later: a dead host is declared dead after its failover
 DAMAGES = ("truncated", "empty", "zeros", "missing")
 RECOVERY_LIMIT = "6m"
 # One on which each capability rests alone.
@@ -375,7 +376,52 @@ def draw(seed: int, hosts: int | None = None) -> Drawn:
             0, 'allow two masters "xapi moves the role in two phases; its old master may stand still between them"'
         )
     head, holds = _failed(seed, d)
-    return Drawn(seed, (*_head(d, seed), *head), (*body, *holds), _tail())
+    starts, harms = _starts(seed, d)
+    return Drawn(seed, (*_head(d, seed), *head, *starts), (*body, *holds, *harms), _tail(STARTS_LAST_MS if starts else 0))
+
+
+_AT_A_START = (
+    "journal lost-vms",
+    "journal declared-dead",
+    "journal start-intent",
+    "journal start-result",
+    "order start-vm",
+)
+_OF_A_START = (
+    "power on h1",
+    "try kill collector for {time}",
+    "power off h2",
+    "agent crash h2 for {time}",
+    "agent crash {host} for {time}",
+    "xapi hang h2 for {time}",
+    "try untag vm db",
+    "try xe start db on {host}",
+    "try stop vm web",
+    "try vm web stops",
+    "operator pause",
+    "try ha arm",
+    "device bmc-h1 unreachable",
+    "isolate {host}",
+    "operator start-lost --forget",
+    "operator start-lost",
+    "try xe designate {host}",
+)
+
+
+def _starts(seed: int, d: Draw) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The policy by which lost VMs start by themselves, and what befalls that; from dice of its own, as above."""
+    dice = random.Random(f"starts of {seed}")
+    if dice.random() >= 0.25:
+        return (), ()
+    head = ["policy start_lost tagged", "wished vm db", f"wished vm web order 1 delay {dice.choice((0, 5, 20))}s"]
+    body = ["after journal closed: operator declare-dead h1"] if dice.random() < 0.8 else []
+    for _ in range(dice.choice((0, 1, 2))):
+        harm = dice.choice(_OF_A_START)
+        time = say_duration(dice.randrange(500, 40_000, 100))
+        moment = f"{dice.choice(('after', 'before'))} {dice.choice(_AT_A_START)}"
+        command = harm.format(time=time, host=dice.choice(d.hosts))
+        body += [f"{moment}: {command}"] if not _broken_promise(d, command) else []
+    return tuple(head), tuple(body)
 
 
 def _failed(seed: int, d: Draw) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -428,9 +474,9 @@ def _head(d: Draw, seed: int) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _tail() -> tuple[str, ...]:
+def _tail(longer: int) -> tuple[str, ...]:
     return (
-        f"run {say_duration(FAULTS_LAST_MS)}",
+        f"run {say_duration(FAULTS_LAST_MS + longer)}",
         "repair everything",
         f"recover within {RECOVERY_LIMIT}",
     )

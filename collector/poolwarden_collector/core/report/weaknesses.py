@@ -15,6 +15,7 @@ from poolwarden_collector.core.evidence import storage_stalls
 from poolwarden_collector.core.evidence.assumptions import NOT_BY_ITSELF, keys
 from poolwarden_collector.core.evidence.membership import master_view
 from poolwarden_collector.core.evidence.signs import suspected
+from poolwarden_collector.core.followups import policy_starts
 from poolwarden_collector.core.model.durations import span
 from poolwarden_collector.core.model.host_facts import DiskLevel
 from poolwarden_collector.core.model.values import HostId, Ms, Tri
@@ -66,6 +67,7 @@ def readiness(pool: Snapshot, past: JournalView) -> tuple[Unready, ...]:
         *_failing(pool),
         *_drills(pool, past),
         *_never_seen(pool),
+        *_starts_by_policy(pool, heard),
         *(Unready("collector-certificate", WARNING, why, step) for why, step in past.certificates),
     ]
     return tuple(sorted(found, key=lambda reason: reason.severity != CRITICAL))
@@ -289,6 +291,21 @@ def _never_seen(pool: Snapshot) -> list[Unready]:
     drill = f"poolwarden drill {pool.record.display_name}"
     fix = f"a drill shows a part of it: {drill}; docs/verify-on-real-hosts.md tells each"
     return [Unready("never-seen", WARNING, why, fix)]
+
+
+def _starts_by_policy(pool: Snapshot, heard: dict[HostId, AgentState]) -> list[Unready]:
+    """The policy start_lost: agents that cannot tell owners' wishes, and that it will act for the first time."""
+    if not policy_starts.wanted(pool):
+        return []
+    old = [pool.name(host) for host, a in heard.items() if policy_starts.CAPABILITY not in a.hello.capabilities]
+    if old:
+        why = f"the agents of {', '.join(old)} do not tell which VMs their owners wish to be started (policy start_lost)"
+        return [Unready("start-lost", WARNING, why, "upgrade these agents: docs/backup-and-upgrade.md")]
+    if pool.record.after.started_by_policy:
+        return []
+    why = "VMs with the tag poolwarden:start will start by themselves once their host is proven off and declared dead "
+    why += "(policy start_lost = tagged); none has been started so in this pool yet"
+    return [Unready("start-lost", WARNING, why, 'nothing, if that is meant; else start_lost = "never" in its policy')]
 
 
 def _drills(pool: Snapshot, past: JournalView) -> list[Unready]:

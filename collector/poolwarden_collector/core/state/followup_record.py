@@ -89,6 +89,7 @@ class Aftermath:
     lost: dict[str, LostVm] = field(default_factory=dict)
     switches: dict[HostId, Switch] = field(default_factory=dict)  # without a certain result yet
     woken: dict[HostId, tuple[str, int]] = field(default_factory=dict)  # boot to which it was owed, tries
+    started_by_policy: int = 0  # how many lost VMs the policy start_lost has had started, ever
 
 
 def fold_followups(after: Aftermath, entry: Entry) -> Aftermath:
@@ -182,7 +183,8 @@ def _of_vm(after: Aftermath, entry: Entry) -> Aftermath:
         why=data.get("why", ""),
         by_policy=data.get("policy", False) if data["state"] == "queued" else item.by_policy,
     )
-    return replace(after, lost={**after.lost, item.vm: changed})
+    own = item.by_policy and item.state == "starting" and changed.state == "started"
+    return replace(after, lost={**after.lost, item.vm: changed}, started_by_policy=after.started_by_policy + own)
 
 
 def _switching(after: Aftermath, entry: Entry) -> Aftermath:

@@ -11,7 +11,7 @@ I7  No power-off of a host that has said something in the last 15 s which the co
     collector is gone, and up to 3 s (the order's validity) before its begin where a member runs it.
 I9  A fence device is asked for ``status`` and ``off``, for nothing else.
 I10 No host that has power is declared dead, no VM started that runs, and none runs on two hosts after that.
-I20 No VM is started by policy but in a pool that has this policy and is not paused, and of a host without power, while
+I20 No VM is started by policy but in a pool that has this policy and is not paused, and of a host that was off, while
     every other host that has power was heard just now; and none against its owner's word (own_starts.py).
 I11 A host whose agent has stored a tombstone, and is heard, does not go on serving as master (TOMBSTONE_LIMIT_MS).
 I16 An order for another pool, host or boot, or with a lower epoch or term than the agent has stored, does nothing; the

@@ -84,10 +84,20 @@ class OwnStarts:
             self._fail("I20", f"{lost.name} is to be started in a paused pool")
         for name, host in self._world.pool.hosts.items():
             if host.uuid == lost.host:
-                if host.power and now - self._powered.get(name, now) > PROOF_MS:
-                    self._fail("I20", f"{lost.name} is to be started, and {name}, where it was lost, has power")
+                if host.power and not self._was_off(name, record.after.dead[host.uuid].boot_id):
+                    self._fail("I20", f"{lost.name} is to be started, and {name}, where it was lost, lives")
             elif host.power and name not in self._world.outcasts and now - self._heard_at.get(name, 0) > PROOF_MS:
                 self._fail("I20", f"{lost.name} is to be started, and nobody has heard {name} for {PROOF_MS} ms")
+
+    def _was_off(self, name: str, boot: str) -> bool:
+        """Has a host that has power been without since that boot, and has nobody heard it for long since it has?
+
+        What a device that is stuck at OFF hides is a host that runs none of its VMs.
+        """
+        since = self._powered.get(name, self._world.now)
+        known = self._heard_at.get(name, 0) > since and self._world.now - since > PROOF_MS
+        now = self._world.pool.hosts[name].disk.read("proc/sys/kernel/random/boot_id").decode().strip()
+        return now != boot and not known
 
     def happened(self, master: str, event: Event, opinions: Iterable[Opinion]) -> None:
         """Something of a VM in xapi's model."""
