@@ -377,7 +377,8 @@ def draw(seed: int, hosts: int | None = None) -> Drawn:
         )
     head, holds = _failed(seed, d)
     starts, harms = _starts(seed, d)
-    return Drawn(seed, (*_head(d, seed), *head, *starts), (*body, *holds, *harms), _tail(STARTS_LAST_MS if starts else 0))
+    tail = _tail(STARTS_LAST_MS if starts else 0)
+    return Drawn(seed, (*_head(d, seed), *head, *starts), (*body, *holds, *harms), tail)
 
 
 _AT_A_START = (

@@ -16,6 +16,9 @@ from poolwarden_collector.core.model.orders import LocateVms, Order, StartVm
 from poolwarden_collector.core.model.policy import Policy, PolicyError
 from poolwarden_collector.core.model.power import Power
 from poolwarden_collector.core.model.values import Tri
+from poolwarden_collector.core.report.journal_view import JournalView
+from poolwarden_collector.core.report.weaknesses import readiness
+from poolwarden_collector.core.state.snapshot import Snapshot
 
 pytestmark = pytest.mark.slow  # minutes of a pool's life in each
 
@@ -289,6 +292,22 @@ def test_a_person_who_declares_a_member_dead_starts_its_vms_himself() -> None:
     assert w.g.has(Kind.DECLARED_DEAD) and w.states() == {"vm-1": "lost", "vm-2": "lost"} and w.started == []
 
 
+def test_after_a_persons_word_about_the_master_a_declaration_at_a_word_starts_nothing() -> None:
+    """No power proof was behind the failover; that its devices read OFF later is what a person goes by."""
+    w = Wishing()
+    w.g.cut_power()
+    w.g.host(1).power = Power.UNKNOWN
+    w.g.run(30_000)
+    w.g.say("confirm-fenced", 1, typed_name="host-1", how="cord pulled")
+    w.until(lambda: w.g.has(Kind.CLOSED), 200_000)
+    w.g.host(1).power = Power.OFF
+    w.g.run(20_000)
+    w.g.say("declare-dead", 1, typed_name="host-1")
+    w.until(lambda: w.g.has(Kind.DECLARED_DEAD), 30_000)
+    w.g.run(60_000)
+    assert w.states() == {"vm-1": "lost", "vm-2": "lost"} and w.started == []
+
+
 def test_a_vm_that_runs_anywhere_is_never_started() -> None:
     w = Wishing()
     w.dies()
@@ -386,3 +405,21 @@ def restart_able(w: Wishing) -> None:
     for host in w.g.hosts:
         if host.agent:
             w.g.connect(host, capabilities=ALL_ABLE)
+
+
+# ------------------------------------------------------------------------------------------------ readiness
+
+
+def told(w: Wishing) -> str:
+    found = readiness(Snapshot(w.g.pool, w.g.now, w.g.site), JournalView())
+    return "; ".join(each.sentence for each in found if each.code == "start-lost")
+
+
+def test_readiness_announces_the_first_start_until_there_was_one() -> None:
+    assert told(Wishing(policy=Policy(quiet_time=QUIET))) == ""
+    assert "do not tell which VMs their owners wish" in told(Wishing(able=ABLE))
+    w = Wishing()
+    assert "none has been started so in this pool yet" in told(w)
+    w.dies()
+    assert w.starts_all()
+    assert told(w) == ""

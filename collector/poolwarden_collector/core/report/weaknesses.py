@@ -299,7 +299,9 @@ def _starts_by_policy(pool: Snapshot, heard: dict[HostId, AgentState]) -> list[U
         return []
     old = [pool.name(host) for host, a in heard.items() if policy_starts.CAPABILITY not in a.hello.capabilities]
     if old:
-        why = f"the agents of {', '.join(old)} do not tell which VMs their owners wish to be started (policy start_lost)"
+        why = (
+            f"the agents of {', '.join(old)} do not tell which VMs their owners wish to be started (policy start_lost)"
+        )
         return [Unready("start-lost", WARNING, why, "upgrade these agents: docs/backup-and-upgrade.md")]
     if pool.record.after.started_by_policy:
         return []
