@@ -15,8 +15,9 @@ Pure; nothing decides by it.
 
 from typing import List, NamedTuple, Optional
 
-from poolwarden_agent.core.health import EMERGENCY, HUNG, WEDGED
+from poolwarden_agent.core.health import EMERGENCY, HUNG, ORPHANED, SLOW, WEDGED
 from poolwarden_agent.core.host_now import NO_PROCESS, Process
+from poolwarden_agent.core.probe_rules import ANSWERS
 
 GAP_MS = 600000
 LONGEST_GAP_MS = 4 * 3600000
@@ -27,6 +28,7 @@ LONGEST_TEXT = 200
 MASTER_SILENT, XAPI_ENDED, XAPI_HANGS = "master-silent", "xapi-ended", "xapi-hangs"
 ORDER, COLLECTOR, AFTERWARDS = "order", "collector", "afterwards"
 _HANGS = (WEDGED, HUNG, EMERGENCY)
+_WAS_UP = (ANSWERS, SLOW, ORPHANED)  # while it starts it reports an emergency of its own: that it is still booting
 
 
 class Reason(NamedTuple):
@@ -93,6 +95,6 @@ def _change(before: Signs, now: Signs) -> Optional[Reason]:
         return None
     if before.process not in (NO_PROCESS, now.process):
         return Reason(XAPI_ENDED, "xapi's process %d has ended" % before.process.pid)
-    if now.word in _HANGS and before.word not in _HANGS:
+    if now.word in _HANGS and before.word in _WAS_UP:
         return Reason(XAPI_HANGS, "xapi is %s" % now.word)
     return None

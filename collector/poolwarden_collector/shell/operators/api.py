@@ -373,6 +373,22 @@ class OperatorApi(rpc.OperatorServicer):
         return pb.LateReply(entries=[messages.late_entry(row) for row in found])
 
     @_answered
+    async def ListCapsules(self, request: pb.ListCapsulesRequest) -> pb.ListCapsulesReply:  # noqa: N802
+        pool = self._names().pool(request.pool) if request.pool else ""
+        return await self._capsules.listed(request, pool, self._turns())
+
+    async def ReadCapsule(  # noqa: N802
+        self, request: pb.ReadCapsuleRequest, context: Any
+    ) -> AsyncIterator[pb.CapsuleBytes]:
+        """One of them, a piece at a time, for as long as the caller may see its pool."""
+        try:
+            async with contextlib.aclosing(self._capsules.pieces(request)) as pieces:
+                async for piece in pieces:
+                    yield piece
+        except _MISTAKES as error:
+            await _refuse(context, error)
+
+    @_answered
     async def Doctor(self, request: pb.DoctorRequest) -> pb.DoctorReply:
         async with self._examining:
             channels = await self._journals.read(self._journal.channels)
