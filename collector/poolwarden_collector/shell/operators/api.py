@@ -375,7 +375,7 @@ class OperatorApi(rpc.OperatorServicer):
     @_answered
     async def ListCapsules(self, request: pb.ListCapsulesRequest) -> pb.ListCapsulesReply:  # noqa: N802
         pool = self._names().pool(request.pool) if request.pool else ""
-        return await self._capsules.listed(request, pool, self._turns())
+        return await self._capsules.listed(request, pool, self.turns())
 
     async def ReadCapsule(  # noqa: N802
         self, request: pb.ReadCapsuleRequest, context: Any
