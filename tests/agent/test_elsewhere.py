@@ -162,6 +162,26 @@ def test_what_a_collector_says_is_cut_before_it_is_said():
     assert len(said) < 1000
 
 
+def test_streams_that_send_it_on_end_no_absence(side, port):
+    """One that is welcomed does: what happened meanwhile is its collector's to hear, not a stray one's."""
+
+    def alone(span_ms):
+        for _ in range(0, span_ms, 2000):
+            port.now += 2000
+            side.conversation.nobody_listens("no collector welcomes it")
+
+    alone(30000)
+    for _ in range(3):
+        side.conversation.link_up()
+        hear(side, elsewhere=word())
+        assert side.conversation.late() == []
+        alone(4000)
+    side.conversation.link_up()
+    hear(side, welcome=pb.Welcome(epoch=1))
+    told = [message.late.event.text for message in side.conversation.late() if message.late.HasField("event")]
+    assert told == ["the collector is out of reach: no collector welcomes it", "the collector is reached again"]
+
+
 def links(short, listed=LISTED):
     return Links(str(short), "boot-1", listed)
 

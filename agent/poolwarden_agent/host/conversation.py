@@ -93,7 +93,7 @@ class Conversation(object):
         self._made_of = {}
         self._elsewhere.begin()
         self._welcomed = False
-        self._offline.back(self._port.mono_ms())
+        self._offline.up(self._port.mono_ms())
         self.pool_said = self._executor.pool()
         identity, address = self._port.identity(), self._observer.host.address
         opened = reports.hello(identity, self._executor.state, self.pool_said, address, self._python)
@@ -128,6 +128,8 @@ class Conversation(object):
 
     def late(self) -> List[pb.AgentMessage]:
         """Some of what happened while no stream was up, in order; to be called after each report."""
+        if self._elsewhere.heard:
+            return []
         return [self._message(late=late) for late in self._offline.tell(self._port.mono_ms())]
 
     def gate_question(self) -> pb.AgentMessage:

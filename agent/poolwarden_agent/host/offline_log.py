@@ -18,7 +18,10 @@ AWAY_MS = 10000  # a stream that is back before is nothing to tell of
 
 
 class Offline(object):
-    """Keeps while no stream is up (``keep``), tells once one is (``tell``)."""
+    """Keeps while no stream is up (``keep``), tells once one is (``tell``).
+
+    A stream that ends before it is told anything, as one does whose collector sends this host on, ends no absence.
+    """
 
     def __init__(self, observer: Observer, boot_id: str) -> None:
         self._observer = observer
@@ -27,12 +30,14 @@ class Offline(object):
         self._sampled_ms = 0
         self._alone_ms: Optional[int] = None  # since when no stream is up
         self._away = False
+        self._up_ms: Optional[int] = None  # since when a stream is up to which nothing was told yet
         self._lock = threading.Lock()
         self.spool = Spool()
 
     def keep(self, now_ms: int, why: str = "") -> None:
         """No stream is up: note what has changed; to be called each report interval."""
         with self._lock:
+            self._up_ms = None
             if self._alone_ms is None:
                 self._alone_ms = now_ms
             if now_ms - self._alone_ms >= AWAY_MS:
@@ -58,20 +63,22 @@ class Offline(object):
     def note(self, now_ms: int, kind: str, text: str) -> None:
         """Something that no fact shows, an order's result for one."""
         with self._lock:
-            if self._away:
+            if self._away and self._up_ms is None:
                 self.spool.event(now_ms, kind, text)
 
-    def back(self, now_ms: int) -> None:
+    def up(self, now_ms: int) -> None:
         """A stream is up again."""
         with self._lock:
-            if self._away:
-                self.spool.event(now_ms, "link", "the collector is reached again")
-            self._alone_ms, self._away = None, False
+            self._up_ms = now_ms
             self.spool.again()
 
     def tell(self, now_ms: int) -> List[pb.Late]:
         """The next batch; what was told before it has arrived, because the stream is still up."""
         with self._lock:
+            if self._up_ms is not None:
+                if self._away:
+                    self.spool.event(self._up_ms, "link", "the collector is reached again")
+                self._alone_ms, self._away, self._up_ms = None, False, None
             return [self._late(item, now_ms) for item in self.spool.batch()]
 
     def _late(self, item: Item, now_ms: int) -> pb.Late:
