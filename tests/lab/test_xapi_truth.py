@@ -264,9 +264,11 @@ def test_a_start_flushes_on_a_full_disk_only_what_state_db_does_not_hold_yet() -
 # ------------------------------------------------------------------------------------ stops
 
 
-def test_a_wedged_xapi_is_killed_by_systemd_and_nothing_of_it_is_flushed() -> None:
-    """systemd.service(5), TimeoutStopSec, then SIGKILL. The next process is an ordinary one."""
-    pool = running_pool()
+@pytest.mark.parametrize("full", [False, True])
+def test_a_wedged_xapi_is_killed_by_systemd_and_nothing_of_it_is_flushed(full: bool) -> None:
+    """systemd.service(5), TimeoutStopSec: once for ExecStop, once after SIGTERM, then SIGKILL. The next is as usual."""
+    pool = running_pool(full_stops=full)
+    patience = 2 * STOP_PATIENCE_MS if full else STOP_PATIENCE_MS
     pool.run_until(UP_MS + 2 * FLUSH_MS)
     older = on_disk(pool, "h1")
     on_unix(pool, "h1", "lab.touch")
@@ -276,14 +278,75 @@ def test_a_wedged_xapi_is_killed_by_systemd_and_nothing_of_it_is_flushed() -> No
     assert pool.call_now("h1", "unix", "system.isAlive:x", ("x",)) == Lost("timeout")
     began = pool.now
     pool.restart_xapi("h1")
-    pool.run_until(began + STOP_PATIENCE_MS - 1)
+    pool.run_until(began + patience - 1)
     assert facts(pool, "xapi-start", "h1", began) == []
-    pool.run_until(began + STOP_PATIENCE_MS + 1_000)
+    pool.run_until(began + patience + 1_000)
     assert len(facts(pool, "xapi-start", "h1", began)) == 1 and on_disk(pool, "h1") == older
     pool.run_until(pool.now + 2 * MASTER_START_MS)
     stopped = pool.now
     pool.stop_xapi("h1")
     assert facts(pool, "exit", "h1", stopped) == [{"code": "0"}]
+
+
+def test_a_master_that_cannot_flush_does_not_start() -> None:
+    """xapi.ml populate_db, watchdog: the exception ends the process with 2, and systemd starts another."""
+    pool = running_pool(full_stops=True)
+    disk = pool.hosts["h1"].disk
+    pool.stop_xapi("h1")
+    began, content = pool.now, disk.read(STATE_DB)
+    disk.full = True
+    pool.start_xapi("h1")
+    pool.run_until(began + 3 * MASTER_START_MS)
+    assert set(map(str, facts(pool, "exit", "h1", began + 1))) == {"{'code': '2'}"}
+    assert len(facts(pool, "exit", "h1", began + 1)) > 2
+    assert pool.acting_masters() == [] and disk.read(STATE_DB) == content
+    disk.full = False
+    pool.run_until(pool.now + 2 * MASTER_START_MS)
+    assert pool.acting_masters() == ["h1"]
+
+
+def test_a_master_that_cannot_flush_obeys_no_clean_stop_until_it_is_killed() -> None:
+    """xapi.ml cleanup_handler: the flushing thread exits after its next flush, and that never comes."""
+    pool = running_pool(full_stops=True)
+    on_unix(pool, "h1", "lab.touch")
+    pool.hosts["h1"].disk.full = True
+    began = pool.now
+    pool.restart_xapi("h1")
+    pool.run_until(began + 2 * STOP_PATIENCE_MS - 1)
+    assert facts(pool, "xapi-start", "h1", began) == [], "the first process is there"
+    pool.run_until(began + 2 * STOP_PATIENCE_MS + 1_000)
+    assert len(facts(pool, "xapi-start", "h1", began)) == 1
+
+
+def test_with_room_again_it_flushes_and_stops() -> None:
+    pool = running_pool(full_stops=True)
+    on_unix(pool, "h1", "lab.touch")
+    newest = generation(pool, "h1")
+    pool.hosts["h1"].disk.full = True
+    pool.restart_xapi("h1")
+    pool.run_until(pool.now + 30_000)
+    pool.hosts["h1"].disk.full = False
+    pool.run_until(pool.now + LOOK_MS)
+    assert on_disk(pool, "h1") == newest
+    pool.run_until(pool.now + 2 * MASTER_START_MS)
+    assert pool.acting_masters() == ["h1"], "systemctl restart has gone on to its start"
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_xapi_that_answers_nothing_is_stopped_by_sigterm_after_systemds_patience_with_execstop(wanted: bool) -> None:
+    """scripts/xapi-init stop: `xe host-shutdown-agent` hangs; systemd.service(5): TimeoutStopSec, then SIGTERM."""
+    pool = running_pool(full_stops=True)
+    on_unix(pool, "h1", "lab.touch")
+    newest, began = generation(pool, "h1"), pool.now
+    pool.hang_xapi("h1")
+    (pool.restart_xapi if wanted else pool.stop_xapi)("h1")
+    pool.run_until(began + STOP_PATIENCE_MS - 1)
+    assert pool.hosts["h1"].model is not None and facts(pool, "exit", "h1", began) == []
+    pool.run_until(began + STOP_PATIENCE_MS + 100)
+    assert facts(pool, "exit", "h1", began) == [{"code": "0"}]
+    assert on_disk(pool, "h1") == newest, "SIGTERM is obeyed, and a master flushes"
+    pool.run_until(pool.now + 2 * MASTER_START_MS)
+    assert pool.acting_masters() == (["h1"] if wanted else [])
 
 
 # ------------------------------------------------------------------------------------ starts

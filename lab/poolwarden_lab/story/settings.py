@@ -141,6 +141,16 @@ def without_gate(stage: Stage, pool: str | None) -> None:
         draft.gated = False
 
 
+@SETTINGS.form(
+    "full stops [for POOL]",
+    "As on real hosts: a stop of a xapi that answers nothing takes 90 s until SIGTERM and 90 s more until SIGKILL, and "
+    "a master that cannot flush neither stops nor starts.",
+)
+def full_stops(stage: Stage, pool: str | None) -> None:
+    for draft in _drafts(stage, pool):
+        draft.full_stops = True
+
+
 @SETTINGS.form("fence agents run by HOSTS...", "Members run the fence agents for the collector: these are allowed to.")
 def fence_agents_run_by(stage: Stage, hosts: list[str]) -> None:
     for host in hosts:

@@ -52,6 +52,7 @@ class Draft:
     ha_armed: bool = False
     absent: list[str] = field(default_factory=list)
     gated: bool = True
+    full_stops: bool = False
     https_only: list[str] = field(default_factory=list)
     mute: list[str] = field(default_factory=list)
     enclosures: list[list[str]] = field(default_factory=list)
@@ -71,6 +72,7 @@ class Draft:
             self.ha_armed,
             self.absent,
             self.gated,
+            self.full_stops,
             https_only=self.https_only,
             mute=self.mute,
             enclosures=self.enclosures,

@@ -5,7 +5,8 @@ Rules (xapi: ocaml/database/db_cache_impl.ml, db_connections.ml, ocaml/xapi/xapi
 * At start the file with the highest generation among state.db, ha_metadata.db and gen_metadata.db wins, at equal
   generations ha_metadata.db before gen_metadata.db before state.db. A restore_db.db stands in for state.db and is then
   deleted: one shot, for a master only. What was loaded is always flushed to state.db (xapi.ml populate_db). The real
-  start ends where that fails; this one goes on where state.db holds the very same already (tests/README.md says why).
+  start ends where that fails; this one goes on where state.db holds the very same already, unless it is told otherwise
+  (tests/README.md says why).
 * Every write of a field raises the generation by one. The files follow at the next flush only, so that a master that is
   killed comes back with an older database than it had.
 * Sessions and tasks do not persist: they are in no file, and a process starts without any. Fields that are the other
@@ -193,7 +194,7 @@ def choose(disk: Disk) -> str | None:
     return max(found, key=lambda path: generation_on_disk(disk, path), default=None)
 
 
-def load(disk: Disk, on_write: Callable[[], None]) -> tuple[Database, str]:
+def load(disk: Disk, on_write: Callable[[], None], *, must_flush: bool) -> tuple[Database, str]:
     """Load the chosen file as a starting master does and flush it; the database and the path it came from.
 
     Raises BadDatabase or OSError: xapi's start fails then, and systemd tries again and again.
@@ -210,7 +211,7 @@ def load(disk: Disk, on_write: Callable[[], None]) -> tuple[Database, str]:
     try:
         database.flush(disk)
     except OSError:
-        if path != STATE_DB or generation_on_disk(disk) != database.generation:
+        if must_flush or path != STATE_DB or generation_on_disk(disk) != database.generation:
             raise
     if disk.exists(RESTORE_DB):
         disk.remove(RESTORE_DB)

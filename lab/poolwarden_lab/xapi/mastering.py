@@ -145,6 +145,20 @@ def flush_now_and_then(model: XapiModel) -> Task[None]:
             flushed, failed = model.engine.now, False
 
 
+def stop_when_flushed(model: XapiModel) -> Task[None]:
+    """SIGTERM: the flushing thread ends the process after its next flush, so not as long as that fails.
+
+    Source: xapi.ml cleanup_handler, db_connections.ml flush_dirty_and_maybe_exit. The first look is taken at once here.
+    """
+    failed = False
+    while (error := model.flush()) is not None:
+        if not failed:
+            model.engine.event("flush-failed", error=error)
+        failed = True
+        yield Sleep(model.times.flush_tick_ms)
+    model.exit(0, flush=False)
+
+
 def alone(model: XapiModel) -> Task[bool]:
     """The check for other masters; False: this process has yielded and is gone."""
     database = database_of(model)

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from poolwarden_lab.statedb import BadDatabase
-from poolwarden_lab.xapi import calls, startup
+from poolwarden_lab.xapi import calls, mastering, startup
 from poolwarden_lab.xapi.actions import (
     RESTART_CODE,
     Action,
@@ -77,6 +77,7 @@ class HostConfig:
     variant: Variant = "A"  # what a member does that starts while its master is dead: A blocks, B has a true flag
     root_password: str = "xenroot"
     unix_limit: int = 1024  # connections on the Unix socket, xapi_globs.ml:1086
+    full_stops: bool = False  # a flush that fails ends a start and holds a stop up, as it really does
     wall_zero_ms: int = WALL_ZERO_MS  # the wall clock at the driver's instant 0, ms since 1970
 
 
@@ -112,6 +113,7 @@ class XapiModel:
         self._wet_fuse = False
         self._stop_hook_fails = False
         self._hung = False
+        self._stopping = False
         self._held: list[calls.Call] = []
         self._unix_busy = 0
 
@@ -132,7 +134,7 @@ class XapiModel:
     def on_call(self, conn: int, door: Door, method: str, params: tuple[object, ...], now: int) -> list[Action]:
         """A call came in on a connection; it is answered once with this `conn`, now, later or never."""
         call = calls.Call(conn, door, method, params)
-        if self._hung or self.wedged:
+        if not self.answers:
             self._held.append(call)
         else:
             self._take(call)
@@ -148,14 +150,19 @@ class XapiModel:
     def sigterm(self, now: int) -> list[Action]:
         """A clean stop: a master flushes its database first, a member leaves at once (xapi.ml:139-144).
 
-        Before 26.17.0 a pre-shutdown hook that fails skips the flush (xapi_host.ml shutdown_agent, CA-428532).
+        With ``full_stops`` a master that cannot flush goes on. Before 26.17.0 a pre-shutdown hook that fails skips the
+        flush (xapi_host.ml shutdown_agent, CA-428532).
         """
         if self.wedged:
             return []
         self.engine.now = now
         if self._stop_hook_fails:
             self.engine.event("stop-hook-failed")
-        self.exit(0, flush=not self._stop_hook_fails)
+        if self._stop_hook_fails or not self.config.full_stops:
+            self.exit(0, flush=not self._stop_hook_fails)
+        elif not self._stopping:
+            self._stopping = True
+            self.engine.spawn("stop", mastering.stop_when_flushed(self))
         return self.engine.settle(now)
 
     def set_wedged(self) -> list[Action]:
@@ -255,13 +262,25 @@ class XapiModel:
         except OSError as error:
             self.engine.event("note-failed", path=path, error=error.strerror or str(error))
 
+    @property
+    def answers(self) -> bool:
+        """Does it answer anything?"""
+        return not (self._hung or self.wedged)
+
+    def flush(self) -> str | None:
+        """Write the files of a database that has changed; what failed, or None."""
+        if self.database is None or not self.database.dirty:
+            return None
+        try:
+            self.database.flush(self.disk)
+        except OSError as error:
+            return error.strerror or str(error)
+        self.engine.event("flushed", generation=self.database.generation)
+        return None
+
     def exit(self, code: int, *, flush: bool) -> None:
-        if flush and self.database is not None and self.database.dirty:
-            try:
-                self.database.flush(self.disk)
-                self.engine.event("flushed", generation=self.database.generation)
-            except OSError as error:
-                self.engine.event("flush-failed", error=error.strerror or str(error))
+        if flush and (error := self.flush()) is not None:
+            self.engine.event("flush-failed", error=error)
         for cookie in (STARTUP_COOKIE, INIT_COOKIE):
             self.disk.remove(cookie)
         self.engine.emit(Event("exit", {"code": str(code)}))

@@ -87,7 +87,7 @@ def _start_master(model: XapiModel) -> Task[None]:
 
 def _load(model: XapiModel) -> Database | None:
     try:
-        model.database, path = load(model.disk, model.wrote)
+        model.database, path = load(model.disk, model.wrote, must_flush=model.config.full_stops)
     except (BadDatabase, OSError) as error:
         model.engine.event("db-refused", error=error)
         model.exit(2, flush=False)

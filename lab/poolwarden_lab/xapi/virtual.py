@@ -37,7 +37,12 @@ __all__ = ["GATE_MS", "TIMEOUT", "LogEntry", "OnReply", "VirtualHost", "VirtualP
 KERNEL_MS = 8_000
 """How long after its power a host's kernel answers on the network, at most (less where a boot takes less)."""
 STOP_PATIENCE_MS = 90_000
-"""xapi.service's TimeoutStopSec, ms: a process that does not obey SIGTERM is killed then."""
+"""xapi.service's TimeoutStopSec, ms: a process that does not obey SIGTERM is killed then.
+
+With ``full_stops`` it counts twice, as it does (systemd.service(5)): first for ExecStop, which asks xapi itself to stop
+(`xe host-shutdown-agent`, scripts/xapi-init), so that one that answers nothing gets SIGTERM after this time; then for
+SIGTERM.
+"""
 GATE_MS = 1_000
 """How soon a boot gate that says no is asked again, ms."""
 
@@ -145,28 +150,30 @@ class VirtualPool(PoolDriver):
         self.stop_xapi(name, flush=flush)
 
     def _terminate(self, host: VirtualHost, *, flush: bool) -> bool:
-        """End xapi's process; False: it does not end."""
+        """End xapi's process; False: it does not end now. Where it is wanted, systemd starts another at its end."""
         assert host.model is not None
         if host.stuck:
             self._note(host.name, Event("stop-hangs"))
             return False
-        if flush and host.model.wedged:
-            self._kill_later(host, host.model)
-            return False
-        if flush:
-            self._act(host, host.model, host.model.sigterm(self.now))
+        model = host.model
+        if not flush:
+            self._ended(host, model, 0)
+            return True
+        if self._full_stops and not model.answers:
+            self.at(self.now + STOP_PATIENCE_MS, lambda: self._terminated(host, model))
         else:
-            self._ended(host, host.model, 0)
-        return True
+            self._terminated(host, model)
+        if host.model is not model:
+            return True
+        host.late = model
+        killed_at = self.now + (2 if self._full_stops else 1) * STOP_PATIENCE_MS
+        self.at(killed_at, lambda: self._ended(host, model, -9))
+        return False
 
-    def _kill_later(self, host: VirtualHost, model: XapiModel) -> None:
-        """systemd's patience with a stop, then SIGKILL; it starts another where it is to run."""
-
-        def kill() -> None:
-            if host.model is model:
-                self._ended(host, model, -9 if host.wanted else 0)
-
-        self.at(self.now + STOP_PATIENCE_MS, kill)
+    def _terminated(self, host: VirtualHost, model: XapiModel) -> None:
+        """SIGTERM, if it is still there."""
+        if host.model is model:
+            self._act(host, model, model.sigterm(self.now))
 
     def hold(self, name: str) -> None:
         """Let nothing start xapi on this host until `release`, reboots included. What runs, runs on."""
@@ -213,8 +220,10 @@ class VirtualPool(PoolDriver):
     def hang_xapi(self, name: str, hung: bool = True) -> None:
         """xapi accepts and never answers, on every socket, until hang_xapi(name, False)."""
         host = self.hosts[name]
-        if host.model is not None:
-            self._act(host, host.model, host.model.set_hung(hung, self.now))
+        if (model := host.model) is not None:
+            self._act(host, model, model.set_hung(hung, self.now))
+            if host.late is model and not hung:
+                self._terminated(host, model)  # the question of ExecStop is answered now
 
     def wedge_xapi(self, name: str) -> None:
         """Fault: it stands still and obeys no SIGTERM either. systemd kills it when TimeoutStopSec is over: what it

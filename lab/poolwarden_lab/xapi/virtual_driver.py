@@ -56,6 +56,7 @@ class PoolDriver:
         boot_ms: int = 0,
         dead_connect_ms: int = 3_000,
         unix_limit: int = 1024,
+        full_stops: bool = False,
         clock: Clock | None = None,
     ) -> None:
         trees = make_pool_disks(n, pool_name, vms) if trees is None else trees
@@ -72,6 +73,7 @@ class PoolDriver:
         self.cut_links: set[tuple[str, str]] = set()
         self._variant: Variant = variant
         self._unix_limit = unix_limit
+        self._full_stops = full_stops
         self._pool_name = pool_name
         self._connections = 0
         self._drift_ms = 0
@@ -274,7 +276,8 @@ class PoolDriver:
             return
         host.last_pid += 1
         host.pid, host.started_ms = host.last_pid, self.now
-        config = HostConfig(host.address, host.pid, self.times, self._variant, unix_limit=self._unix_limit)
+        limit, full_stops = self._unix_limit, self._full_stops
+        config = HostConfig(host.address, host.pid, self.times, self._variant, unix_limit=limit, full_stops=full_stops)
         model = host.model = XapiModel(config, host.disk, host.domains)
         self._act(host, model, model.start(self.now))
 
@@ -288,20 +291,21 @@ class PoolDriver:
         self.at(self.now + self.times.restart_ms, start)
 
     def _forget_process(self, host: VirtualHost) -> None:
-        host.model = None
+        host.model = host.late = None
         host.pid = 0
         host.doors.clear()
 
     def _ended(self, host: VirtualHost, model: XapiModel, code: int) -> None:
         if host.model is not model:
             return
+        late = host.late is model
         self._forget_process(host)
         for cookie in (STARTUP_COOKIE, INIT_COOKIE):
             host.disk.remove(cookie)
         conns, host.conns = host.conns, {}
         for caller, sink in conns.values():
             self._reply(host, caller, sink, Lost("reset"))
-        if code != 0:
+        if code != 0 or late:
             self._start_later(host)
 
     def _act(self, host: VirtualHost, model: XapiModel, actions: list[Action]) -> None:

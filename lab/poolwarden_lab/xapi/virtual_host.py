@@ -52,3 +52,4 @@ class VirtualHost:
     opened: int = 0  # in which boot local root has opened the boot gate
     let_wait: tuple[int, str] = (0, "")  # of which boot, and why a collector let its gate wait (a note in /run)
     stuck: bool = False  # fault: no signal ends xapi's process
+    late: XapiModel | None = None  # the process that systemd has begun to stop and that did not end at once

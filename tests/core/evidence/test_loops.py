@@ -6,6 +6,7 @@ import pytest
 from tests.core.pool import QUIET, Guarded, Host, played_once, uuid
 
 from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.host_facts import Liveness, ProcessId
 from poolwarden_collector.core.model.order_results import OrderOutcome
 from poolwarden_collector.core.model.orders import Order
 from poolwarden_collector.core.model.policy import Policy
@@ -94,3 +95,59 @@ def test_a_new_master_that_loops_is_no_success(stays: bool) -> None:
         g.host(2).ended_at = g.now - 180_000
     g.run(120_000)
     assert g.entry(Kind.CLOSED).data.get("lasted", True) is stays
+
+
+# ------------------------------------------------------------------------------------------------ starts that we order
+
+
+def hung(restarts: int) -> Guarded:
+    """The xapi of the master hangs, each new one as well, and is restarted by order so many times."""
+    g = Guarded(
+        policy=Policy(
+            quiet_time=QUIET,
+            collector_probe=False,
+            xapi_restarts=restarts,
+            xapi_hung_after=30_000,
+            xapi_down_after=30_000,
+            xapi_starting_limit=60_000,
+            xapi_restart_budget=20_000,
+        )
+    )
+    host = g.host(1)
+    host.liveness = host.socket = Liveness.SILENT
+    host.unwell_since, host.answers, host.serves = g.now, False, False
+
+    def begins_anew(host: Host, order: Order) -> OrderOutcome | None:
+        if order.kind_name == "restart_xapi":
+            host.process = ProcessId(host.process.pid + 1, host.process.start_ticks + 1)
+            host.unwell_since = g.now
+        return g.default(host, order)
+
+    g.on_order = begins_anew
+    return g
+
+
+def test_the_starts_that_we_order_are_no_starts_too_many() -> None:
+    """Its database loaded each time: it goes to the successor, and nobody is asked about a VM that it alone knows."""
+    g = hung(restarts=3)
+    while not g.has(Kind.DECIDED):
+        g.run(1_000)
+    assert len([e for e in g.journal if e.kind is Kind.RESTART_INTENT]) == 3
+    assert g.entry(Kind.DECIDED).data["why"].startswith("MasterXapiHung") and not g.entry(Kind.DECIDED).data["restless"]
+
+
+@pytest.mark.parametrize("starts, counted", [(1, False), (2, True)])
+def test_starts_that_nobody_ordered_count_from_the_last_that_was(starts: int, counted: bool) -> None:
+    g = hung(restarts=1)
+    while not g.has(Kind.RESTART_INTENT):
+        g.run(1_000)
+    g.run(4_000)
+    host = g.host(1)
+    for _ in range(4):  # each lives for 18 s, too short to be one that hangs
+        if starts:
+            host.process = ProcessId(host.process.pid + 1, host.process.start_ticks + 1)
+            starts -= 1
+        host.unwell_since = g.now
+        g.run(18_000)
+    assert g.has(Kind.DECIDED) is counted
+    assert not counted or g.entry(Kind.DECIDED).data["restless"]

@@ -9,10 +9,14 @@ from __future__ import annotations
 from poolwarden_collector.core.evidence import announcements, contradictions, identity_conflict, journal_gap, link_flaps
 from poolwarden_collector.core.evidence.signs import looping, signs, silence_of, suspected
 from poolwarden_collector.core.evidence.verdict import AnnouncedHold, Verdict, judge, without_hold
-from poolwarden_collector.core.model.values import HostId
+from poolwarden_collector.core.model.order_results import Outcome
+from poolwarden_collector.core.model.orders import KIND_NAMES, Promote, Repoint, RestartXapi, ToolstackRelease
+from poolwarden_collector.core.model.values import HostId, Ms
 from poolwarden_collector.core.state.live_slices import Service, Starts
 from poolwarden_collector.core.state.snapshot import Snapshot
 from poolwarden_collector.core.state.transaction import Transaction
+
+STARTING = frozenset(KIND_NAMES[kind] for kind in (Promote, Repoint, RestartXapi, ToolstackRelease))
 
 
 def assess(tx: Transaction) -> Verdict:
@@ -69,10 +73,29 @@ def note_service(tx: Transaction) -> None:
     if agent is None:
         return
     process, live = agent.facts.xapi.process, tx.live
-    if unserved and live.service.unserved_starts.other(process):
-        tx.change(Service, unserved_starts=live.service.unserved_starts.plus(process))
+    starts = live.service.unserved_starts
+    if unserved and starts.other(process):
+        ours = starts.count > 0 and _ordered(tx, agent.hello.host, starts.seen_at)
+        anew = Starts(process, 1, tx.now) if ours else starts.plus(process, tx.now)
+        tx.change(Service, unserved_starts=anew)
     if live.service.unsteady_since is not None and live.service.unsteady_starts.other(process):
-        tx.change(Service, unsteady_starts=live.service.unsteady_starts.plus(process))
+        tx.change(Service, unsteady_starts=live.service.unsteady_starts.plus(process, tx.now))
+
+
+def _ordered(tx: Transaction, host: HostId, last_seen: Ms) -> bool:
+    """Is the process that is seen first now the one that an order of ours has started? ``last_seen``: when the one
+    before it was seen first.
+
+    The stop that goes before it takes up to 180 s of a xapi that hangs (systemd.service(5): TimeoutStopSec, twice).
+    Neither that time nor that start tells anything of the database on which it starts.
+    """
+    return any(
+        sent.host == host
+        and sent.kind in STARTING
+        and sent.at >= last_seen
+        and (sent.result is None or sent.result.outcome is not Outcome.REFUSED)
+        for sent in tx.live.sent.values()
+    )
 
 
 def _note_loop(tx: Transaction, master: HostId) -> None:
@@ -89,7 +112,7 @@ def unserved_already(tx: Transaction, host: HostId) -> None:
     """This host is the master on record from now on, and was seen to come to no service for the time of a start."""
     agent = tx.heard(host)
     if agent is not None:
-        starts = Starts(agent.facts.xapi.process, agent.facts.xapi.unasked_starts)
+        starts = Starts(agent.facts.xapi.process, agent.facts.xapi.unasked_starts, tx.now)
         since = tx.now - tx.policy.xapi_starting_limit
         tx.change(Service, unserved_since=since, unserved_starts=starts, looping=(host, since))
 

@@ -189,7 +189,10 @@ def _master_xapi(pool: Snapshot, master: HostId) -> Xapi:
 
 
 def restless(pool: Snapshot, master: HostId) -> bool:
-    """Does its xapi start again and again, and has it not come to serve in the time of the slowest start?"""
+    """Does its xapi start again and again, and has it not come to serve in the time of the slowest start?
+
+    A start that was ordered is no start too many: the count begins anew with it (assessment.py).
+    """
     agent, since = pool.heard(master), pool.live.service.unserved_since
     if agent is None or master != suspected(pool) or since is None:
         return False

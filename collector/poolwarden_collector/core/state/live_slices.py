@@ -21,13 +21,14 @@ class Starts:
 
     last: ProcessId = ProcessId(0, 0)
     count: int = 0
+    seen_at: Ms = 0  # when the last process was seen first
 
     def other(self, process: ProcessId) -> bool:
         """Is this another process than the last one? None at all is none."""
         return process not in (self.last, ProcessId(0, 0))
 
-    def plus(self, process: ProcessId) -> Starts:
-        return Starts(process, self.count + 1)
+    def plus(self, process: ProcessId, now: Ms) -> Starts:
+        return Starts(process, self.count + 1, now)
 
 
 @dataclass(frozen=True, slots=True)

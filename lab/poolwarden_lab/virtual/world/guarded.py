@@ -82,7 +82,8 @@ class GuardedPool:
         self.number = number
         self.prefix = prefix
         self.uuid = uuid_of(spec.name, "pool", spec.name)
-        self.pool = TappedPool(trees_of(spec, prefix, number), spec.name, world.clock, world.network)
+        trees = trees_of(spec, prefix, number)
+        self.pool = TappedPool(trees, spec.name, world.clock, world.network, full_stops=spec.full_stops)
         self.names = list(self.pool.hosts)
         self.gated = spec.gated
         self.outcasts: set[str] = set()  # hosts that were ejected: they are none of the pool's

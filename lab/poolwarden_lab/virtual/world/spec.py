@@ -31,6 +31,7 @@ class PoolSpec:
     ha_armed: bool = False
     absent: Sequence[str] = ()
     gated: bool = True  # its agents have a boot gate
+    full_stops: bool = False  # its xapis stop and start as slowly as real ones where they hang or cannot flush
     hard_limit_ms: int = 40_000  # of its fence devices' runs
     https_only: Sequence[str] = ()  # hosts whose firewall drops TCP 80 from other hosts
     guidances: Mapping[str, Sequence[str]] = field(default_factory=dict)  # what updates still need: h2 -> reboot_host

@@ -33,13 +33,21 @@ class WatchedClock(Clock):
 class TappedPool(VirtualPool):
     """See the module's words. ``dirty`` is set by whatever may have changed who serves, and read by the world."""
 
-    def __init__(self, trees: Sequence[HostTree], name: str, clock: WatchedClock, network: Network) -> None:
+    def __init__(
+        self,
+        trees: Sequence[HostTree],
+        name: str,
+        clock: WatchedClock,
+        network: Network,
+        *,
+        full_stops: bool = False,
+    ) -> None:
         self.dirty = True
         self.network = network
         self.machines: dict[str, Machine] = {tree.name: Machine() for tree in trees}
         self.slow_ms: dict[str, int] = {}
         self.memory_left: dict[str, int] = {}  # MiB that are available in a host's dom0, where it is short of memory
-        super().__init__(pool_name=name, trees=trees, clock=clock, latency_ms=network.latency_ms)
+        super().__init__(pool_name=name, trees=trees, clock=clock, latency_ms=network.latency_ms, full_stops=full_stops)
         self.cut_links = network.cut_links
 
     @property
