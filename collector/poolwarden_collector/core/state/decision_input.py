@@ -32,6 +32,7 @@ from poolwarden_collector.core.model import (
     policy,
     power,
     proof_kinds,
+    reasons,
     values,
 )
 from poolwarden_collector.core.model.events import Event, OrderAnswered
@@ -142,6 +143,7 @@ _KNOWN = classes_of(
     policy,
     blockers,
     proof_kinds,
+    reasons,
     followup_record,
     question_record,
     assumption_record,
