@@ -1,13 +1,15 @@
 """The fencer in virtual time: each effect is one run of a fence agent, answered by one event (fencer.py).
 
-One run at a time per device; an ``off`` whose turn comes later than 5 s, or than its evidence lets it be begun, is not
-begun. One that is recalled is dropped or killed: it does nothing if it has not acted yet. A run that was begun goes on
-if the collector dies; its answer is lost then. A run that is cut off is uncertain: what it has asked the device for may
-still happen.
+One run at a time per device; where the settings give ``fence_slots``, whose turn it is says production's own turns.py,
+else nothing but its device keeps a run waiting. An ``off`` whose turn comes later than 5 s, or than its evidence lets
+it be begun, is not begun. One that is recalled is dropped or killed: it does nothing if it has not acted yet. A run
+that was begun goes on if the collector dies; its answer is lost then. A run that is cut off is uncertain: what it has
+asked the device for may still happen; one that waited is certain not to.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,10 +17,12 @@ from typing import TYPE_CHECKING
 
 from poolwarden_collector.core.model import effects
 from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model.effects import Urgency
 from poolwarden_collector.core.model.power import DeviceIdentity, Power, PowerReading, Trouble
 from poolwarden_collector.core.model.values import HostId, PoolId
 from poolwarden_collector.shell.fencing.fencer import too_late
 from poolwarden_collector.shell.fencing.member_runs import Ended
+from poolwarden_collector.shell.fencing.turns import Ask, Turns
 from poolwarden_lab.virtual.collector.by_members import ByMembers
 from poolwarden_lab.virtual.world.bmc import Run
 
@@ -26,6 +30,8 @@ if TYPE_CHECKING:
     from poolwarden_lab.virtual.collector.shell import SimShell
 
 DEFAULT_LIMIT_MS = 40_000
+BREATH_MS = 20
+Runs = effects.ReadPower | effects.PowerOff | effects.PowerOn
 Begin = Callable[[Run], bool]  # begins a run that will go so; False: it was not begun after all
 
 
@@ -50,19 +56,83 @@ class SimFencer:
         self._offs: list[Off] = []
         self._waiting: dict[str, deque[Begin]] = {}  # a device is there while an agent of it runs
         self._by_members = ByMembers(shell)
+        slots = shell.settings.fence_slots
+        self._turns = Turns(slots) if slots else None
+        self._numbers = itertools.count()
+        self._begins: dict[int, tuple[str, Begin]] = {}  # what waits for its turn
+        self._readings: dict[str, int] = {}  # readings that wait or run, by run
+        self._since: dict[int, int] = {}  # since when each was wanted
+        self._breathing = False
 
     def _limit(self, device: str) -> int:
         known = [each for devices in self._shell.settings.devices.values() for each in devices]
         return next((each.hard_limit_ms for each in known if each.name == device), DEFAULT_LIMIT_MS)
 
-    def _turn(self, device: str, begin: Begin) -> None:
-        """Begin when the device is free."""
+    def _turn(self, pool: PoolId, effect: Runs, begin: Begin) -> None:
+        """Begin when the device is free, and its turn has come."""
+        device = effect.device
+        if self._turns is not None:
+            number, ask = next(self._numbers), self._ask(pool, effect)
+            if isinstance(effect, effects.ReadPower):
+                ask = replace(ask, since=min([ask.since, *self._drop_readings(self._turns, device)]))
+                self._readings[effect.run_id] = number
+            self._begins[number] = (device, begin)
+            self._since[number] = ask.since
+            self._turns.ask(number, ask)
+            self._call(self._turns)
+            return
         waiting = self._waiting.get(device)
         if waiting is not None:
             waiting.append(begin)
             return
         self._waiting[device] = deque()
         self._begin(device, begin)
+
+    def _drop_readings(self, turns: Turns, device: str) -> list[int]:
+        """Readings of this device that wait still: the newest alone is heard. Since when they waited."""
+        found = {run: number for run, number in self._readings.items() if self._begins.get(number, ("",))[0] == device}
+        since = [self._since[number] for number in found.values()]
+        for run, number in found.items():
+            del self._readings[run], self._begins[number]
+            turns.over(number, self._shell.world.now)
+        return since
+
+    def _ask(self, pool: PoolId, effect: Runs) -> Ask:
+        """As production's fencer asks."""
+        policy = self._shell.settings.pools.get(pool, self._shell.settings.policy)
+        urgency, switch = Urgency.PROOF, not isinstance(effect, effects.ReadPower)
+        if isinstance(effect, effects.ReadPower):
+            urgency = Urgency.ROUTINE if effect.monitor else effect.urgency
+        return Ask(effect.device, policy.site or pool, urgency, self._shell.world.now, True, switch)
+
+    def hasten(self, effect: effects.Hasten) -> None:
+        """Have a reading that waits go before others."""
+        number = self._readings.get(effect.run_id)
+        if self._turns is not None and number is not None and self._turns.hasten(number, effect.urgency):
+            self._call(self._turns)
+
+    def _call(self, turns: Turns) -> None:
+        if self._breathing:
+            return
+        world, begun = self._shell.world, turns.begin(self._shell.world.now)
+        for number in begun:
+            device, begin = self._begins.pop(number)
+            run = world.bmc(device).run(self._reached(device), self._limit(device))
+            began = begin(run)
+            self._shell.later(run.ends_ms if began else 0, lambda number=number: self._over(turns, number))  # type: ignore[misc]
+        if begun:
+            self._breathing = True
+            self._shell.later(BREATH_MS, lambda: self._breathe(turns))
+
+    def _breathe(self, turns: Turns) -> None:
+        self._breathing = False
+        self._call(turns)
+
+    def _over(self, turns: Turns, number: int) -> None:
+        turns.over(number, self._shell.world.now)
+        self._since.pop(number, None)
+        self._readings = {run: each for run, each in self._readings.items() if each != number}
+        self._call(turns)
 
     def _begin(self, device: str, begin: Begin) -> None:
         run = self._shell.world.bmc(device).run(self._reached(device), self._limit(device))
@@ -81,7 +151,7 @@ class SimFencer:
         if effect.by is not None:
             self._by_members.read(pool, effect)
             return
-        self._turn(effect.device, lambda run: self._read(pool, effect, run))
+        self._turn(pool, effect, lambda run: self._read(pool, effect, run))
 
     def _read(self, pool: PoolId, effect: effects.ReadPower, run: Run) -> bool:
         shell, world = self._shell, self._shell.world
@@ -128,7 +198,7 @@ class SimFencer:
         asked = self._shell.world.now
         off = Off(pool, effect.host, effect.run_id)
         self._offs.append(off)
-        self._turn(effect.device, lambda run: self._off(off, effect, run, asked))
+        self._turn(pool, effect, lambda run: self._off(off, effect, run, asked))
 
     def _switch_by_member(self, pool: PoolId, effect: effects.PowerOff | effects.PowerOn, action: str) -> None:
         off = Off(pool, effect.host, effect.run_id, by_member=True)
@@ -197,11 +267,12 @@ class SimFencer:
             self._shell.later(0, self._telling(off.pool, ended))
 
     def cut_off(self, pool: PoolId = "") -> None:
-        """Kill every power-off (of this pool) that runs; none of them has a certain result any more."""
+        """Kill every power switch (of this pool) that runs, which has no certain result any more; drop what waits."""
         for off in [off for off in self._offs if pool in ("", off.pool)]:
             self._offs.remove(off)
             off.over = True
-            ended = ev.FenceEnded(off.host, off.run_id, False, False, "cut off by the collector", self._shell.world.now)
+            begun, now = off.begun or off.by_member, self._shell.world.now
+            ended = ev.FenceEnded(off.host, off.run_id, False, not begun, "cut off by the collector", now, begun)
             self._shell.later(0, self._telling(off.pool, ended))
 
     def _telling(self, pool: PoolId, event: ev.Event) -> Callable[[], None]:

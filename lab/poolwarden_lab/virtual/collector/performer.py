@@ -33,9 +33,7 @@ class SimPerformer:
             read_power=fencer.read_power,
             power_off=fencer.power_off,
             power_on=fencer.power_on,
-            hasten=lambda _pool, _effect: (
-                None
-            ),  # a device's runs go in their order here, and nobody else's stand before
+            hasten=lambda _, effect: fencer.hasten(effect),
             recall=lambda _, effect: fencer.recall(effect),
             probe=lambda pool, effect: self.own_target.update({pool: effect.target}),
             reply=lambda _, effect: shell.replies.update({effect.request_id: effect}),

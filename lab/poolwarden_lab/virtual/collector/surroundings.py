@@ -53,6 +53,7 @@ class Settings:
     devices: dict[HostId, tuple[FenceDevice, ...]] = field(default_factory=dict)
     name: str = "collector"
     pools: dict[PoolId, Policy] = field(default_factory=dict)
+    fence_slots: int = 0  # fence agents that run at once, in production's own order; 0: as many as are asked for
 
     def config(self) -> Config:
         """The same as production reads it from a file."""
