@@ -4,6 +4,7 @@ Rules:
  * A page is made of Lines and Tables. Layout turns it into physical lines of toned pieces, none wider than the width:
    nothing is cut off, long text wraps; a line's continuation is indented below its text.
  * Names come from hosts and operators: whatever is not printable is shown as `?`, so that no name can move the cursor.
+ * A width is counted in a terminal's cells: a letter of Chinese takes two, a combining accent none.
  * Colour only repeats what the words say. It is used on a terminal without --plain and without NO_COLOR.
 """
 
@@ -62,6 +63,15 @@ def printable(text: str) -> str:
     return flat if flat.isprintable() else "".join(letter if letter.isprintable() else "?" for letter in flat)
 
 
+def cells(text: str) -> int:
+    """How many cells of a terminal it takes."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
 def lay_out(page: Iterable[Block], width: int = PLAIN_WIDTH) -> list[Physical]:
     """Physical lines, none wider than `width` columns (at least 40)."""
     lines: list[Physical] = []
@@ -73,8 +83,9 @@ def lay_out(page: Iterable[Block], width: int = PLAIN_WIDTH) -> list[Physical]:
 def _line(line: Line, width: int) -> list[Physical]:
     label = printable(line.label)
     start = " " * line.indent + label
-    pieces = _wrapped(printable(line.text), width - len(start)) if line.text else [""]
-    lead = [start, *[" " * len(start)] * (len(pieces) - 1)]
+    begin = cells(start)
+    pieces = _wrapped(printable(line.text), width - begin) if line.text else [""]
+    lead = [start, *[" " * begin] * (len(pieces) - 1)]
     lines = [[Piece(before), Piece(text, line.tone)] for before, text in zip(lead, pieces, strict=True)]
     return _with_right(lines, printable(line.right), width) if line.right else lines
 
@@ -82,15 +93,33 @@ def _line(line: Line, width: int) -> list[Physical]:
 def _with_right(lines: list[Physical], right: str, width: int) -> list[Physical]:
     """Its right part at the edge of the first line that has room for it, else on a line of its own."""
     for line in lines:
-        room = min(width, PLAIN_WIDTH) - sum(len(piece.text) for piece in line) - len(right)
+        room = min(width, PLAIN_WIDTH) - sum(cells(piece.text) for piece in line) - cells(right)
         if room >= GAP:
             line += [Piece(" " * room), Piece(right, "dim")]
             return lines
-    return [*lines, [Piece(" " * (min(width, PLAIN_WIDTH) - len(right))), Piece(right, "dim")]]
+    return [*lines, [Piece(" " * (min(width, PLAIN_WIDTH) - cells(right))), Piece(right, "dim")]]
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    return textwrap.wrap(text, max(width, NARROWEST_COLUMN), break_on_hyphens=False) or [""]
+    width = max(width, NARROWEST_COLUMN)
+    if text.isascii() or all(cells(letter) == 1 for letter in text):
+        return textwrap.wrap(text, width, break_on_hyphens=False) or [""]
+    lines = [""]
+    for word in text.split():
+        for part in _broken(word, width):
+            longer = f"{lines[-1]} {part}" if lines[-1] else part
+            lines[-1:] = [longer] if cells(longer) <= width else [lines[-1], part]
+    return lines
+
+
+def _broken(word: str, width: int) -> list[str]:
+    """A word in parts of at most this width."""
+    parts = [""]
+    for letter in word:
+        if cells(parts[-1] + letter) > width:
+            parts.append("")
+        parts[-1] += letter
+    return parts
 
 
 def _table(table: Table, width: int) -> list[Physical]:
@@ -107,7 +136,7 @@ def _as_piece(cell: Piece | str) -> Piece:
 
 def _column_widths(rows: list[list[Piece]], width: int) -> list[int]:
     """Natural widths, the widest column shrunk step by step until the table fits or nothing can give."""
-    widths = [max(len(row[column].text) for row in rows) for column in range(len(rows[0]))]
+    widths = [max(cells(row[column].text) for row in rows) for column in range(len(rows[0]))]
     room = width - GAP * (len(widths) - 1)
     while sum(widths) > room and max(widths) > NARROWEST_COLUMN:
         widths[widths.index(max(widths))] -= 1
@@ -121,7 +150,7 @@ def _row(row: list[Piece], widths: list[int], indent: int) -> list[Physical]:
         physical = [Piece(" " * indent)]
         for parts, piece, width in zip(wrapped, row, widths, strict=True):
             text = parts[number] if number < len(parts) else ""
-            physical += [Piece(text, piece.tone), Piece(" " * (width - len(text) + GAP))]
+            physical += [Piece(text, piece.tone), Piece(" " * (width - cells(text) + GAP))]
         lines.append(physical)
     return lines
 
