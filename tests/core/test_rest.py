@@ -30,7 +30,7 @@ from poolwarden_collector.core.model.host_facts import (
 )
 from poolwarden_collector.core.model.power import Power
 from poolwarden_collector.core.model.values import ProcessId
-from poolwarden_collector.core.rest import Late, Noted, Number, Rest, Restless, rest_of, taken_in
+from poolwarden_collector.core.rest import Late, Noted, Number, Rest, Restless, goes_on, rest_of, taken_in
 from poolwarden_collector.core.state.live_slices import DatabaseAge
 
 from .pool import Guarded
@@ -327,6 +327,43 @@ def test_reports_that_say_nothing_new_are_taken_in_and_the_rest_goes_on() -> Non
                 continue
             pool.pool = after
     assert taken > 16 and found.until > began + 16_000
+
+
+def test_a_step_that_was_due_and_found_nothing_leaves_the_same_rest() -> None:
+    """Ten minutes of reports and ticks: what comes of it is what comes of whole steps, and few rests are asked for."""
+    pool = _settled()
+    found, began, steps, asked = _rest(pool), pool.now, 0, 1
+    while pool.now < began + 600_000:
+        pool.now += 250
+        due: list[ev.Event] = _reports(pool) if (pool.now - began) % 2_000 == 0 else []
+        for event in (*due, ev.Tick()):
+            whole = step(pool.pool, event, pool.now, pool.site)
+            if isinstance(event, ev.AgentReported) and found.holds(pool.now, 0) and _taken(pool, found, event):
+                continue
+            if isinstance(event, ev.Tick) and found.holds(pool.now, 0):
+                assert _does_nothing(pool, whole), pool.now
+                continue
+            steps += 1
+            on = goes_on(found, pool.pool, whole, pool.now, pool.site)
+            pool.feed(event)
+            if not on:
+                found, asked = _rest(pool), asked + 1
+    assert 10 < steps < 60 and asked <= 4
+
+
+def test_a_step_that_did_something_or_left_a_deadline_behind_it_ends_the_rest() -> None:
+    pool = _settled()
+    found = _rest(pool)
+    pool.now = found.until  # an agent is silent for too long
+    assert not goes_on(found, pool.pool, step(pool.pool, ev.Tick(), pool.now, pool.site), pool.now, pool.site)
+    pool = _settled()
+    found = _rest(pool)
+    assert goes_on(found, pool.pool, StepResult(pool.pool), pool.now, pool.site)
+    assert not goes_on(found, pool.pool, StepResult(pool.pool), found.until, pool.site)
+    for news in ({"silent": frozenset({pool.hosts[1].uuid})}, {"agents": {}}):
+        pool = _settled()
+        other = replace(pool.pool, live=replace(pool.pool.live, **news))  # type: ignore[arg-type]
+        assert not goes_on(_rest(pool), pool.pool, StepResult(other), pool.now, pool.site)
 
 
 def _with_generation(facts: HostFacts, generation: int) -> HostFacts:

@@ -12,6 +12,8 @@ Rules
   one of them is another. How late the collector is (``Site.behind_ms``) only moves ``asof``, forward alone.
 * A report at rest is taken in by ``intake`` as any other. It is only that (``taken_in``) where this changes numbers of
   that agent's facts and nothing else, and every comparison of the rest turns out with them as it did.
+* A whole step that was due and has changed numbers alone again (``goes_on``) leaves a pool for which the same rest
+  holds, with other deadlines.
 * What ``Number`` has no rule for (a text with an age in it, a quotient of an age, a key of a dict) raises ``Restless``:
   the pool does not rest. With what was only told all is allowed, and that number may not change then. So a new line in
   the core may cost steps, and never loses a deadline.
@@ -68,10 +70,12 @@ _INTO = {
     CollectorProbes: ("newest",),
 }
 
-Place = tuple[str | int, ...]  # host, _OWN, _NEWEST or _EARLIER, then attributes and positions
+Place = tuple[str | int, ...]  # host or one of these words, then attributes and positions
 _OWN, _NEWEST, _EARLIER = "own probe", "newest generation", "earlier generations"
-# What of the live state changes where an event is only taken in.
+_DUE = "devices due"
+# What of the live state changes where an event is only taken in, and where a step that was due found nothing.
 _TAKEN_IN = ("agents", "own_probe", "database_age")
+_LOOKED_AT = (*_TAKEN_IN, "devices_due")
 
 
 class Restless(Exception):
@@ -389,7 +393,8 @@ def rest_of(pool: Pool, now: Ms, site: Site) -> Rest | None:
     noted = Noted(now, site.behind_ms)
     agents = {host: _seen(agent, (host,), noted) for host, agent in pool.live.agents.items()}
     own_probe, age = _seen(pool.live.own_probe, (_OWN,), noted), _seen_age(pool.live.database_age, noted)
-    seen = replace(pool, live=replace(pool.live, agents=agents, own_probe=own_probe, database_age=age))
+    due = noted.told(pool.live.devices_due, (_DUE,))
+    seen = changed(pool, live=changed(pool.live, agents=agents, own_probe=own_probe, database_age=age, devices_due=due))
     late = cast(Ms, Late(site.behind_ms, noted))
     try:
         done = step(seen, Tick(), cast(Ms, Number(now, 1, noted)), replace(site, behind_ms=late))
@@ -406,17 +411,29 @@ def taken_in(rest: Rest, pool: Pool, event: AgentReported | CollectorProbed, now
     ``rest`` holds at this instant; it is the rest of the pool that is given back.
     """
     done = only_taken_in(pool, event, now, site)
+    told = _told_anew(pool, done, _TAKEN_IN)
+    return done.pool if told is not None and rest.takes(told, now, site.behind_ms) else None
+
+
+def goes_on(rest: Rest, pool: Pool, done: StepResult, now: Ms, site: Site) -> bool:
+    """Does this rest of ``pool``, which may be over, hold for what a whole step has made of it? If not, it is void."""
+    told = _told_anew(pool, done, _LOOKED_AT)
+    return told is not None and rest.takes(told, now, site.behind_ms) and rest.holds(now, site.behind_ms)
+
+
+def _told_anew(pool: Pool, done: StepResult, where: tuple[str, ...]) -> list[tuple[Place, int]] | None:
+    """The numbers that are others after this step; None: it has changed something else, or has something to do."""
     before, after = pool.live, done.pool.live
-    if not _did_nothing(pool, done, _TAKEN_IN) or before.agents.keys() != after.agents.keys():
+    if not _did_nothing(pool, done, where) or before.agents.keys() != after.agents.keys():
         return None
-    told: list[tuple[Place, int]] = []
+    told: list[tuple[Place, int]] = [((_DUE,), after.devices_due)] if after.devices_due != before.devices_due else []
     others = ((host, agent, after.agents[host]) for host, agent in before.agents.items())
     same = (
         _alike(before.own_probe, after.own_probe, (_OWN,), told)
         and all(is_now is was or _alike(was, is_now, (host,), told) for host, was, is_now in others)
         and _alike_ages(before.database_age, after.database_age, told)
     )
-    return done.pool if same and rest.takes(told, now, site.behind_ms) else None
+    return told if same else None
 
 
 # ------------------------------------------------------------------------------------------------ facts and numbers

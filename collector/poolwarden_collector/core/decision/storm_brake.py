@@ -18,11 +18,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 
 from poolwarden_collector.core.model.values import Ms, PoolId
 from poolwarden_collector.core.state.live import Pool
 
 STORM_WINDOW_MS: Ms = 60_000
+_last_heard = attrgetter("last_heard")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,8 @@ def judge_sites(
 def _storm(site: str, pools: list[Pool], now: Ms, began: Ms) -> str:
     """Why this is a storm, if it is one that began at ``began``; empty otherwise."""
     silent = [count for pool in pools if (count := _fell_silent(pool, now, began - STORM_WINDOW_MS))]
+    if not silent:
+        return ""
     agents = sum(len(pool.live.agents) for pool in pools)
     most = min(pool.policy.storm_pools for pool in pools)
     percent = min(pool.policy.storm_percent for pool in pools)
@@ -70,9 +74,12 @@ def _storm(site: str, pools: list[Pool], now: Ms, began: Ms) -> str:
 
 def _fell_silent(pool: Pool, now: Ms, since: Ms) -> int:
     """How many agents of this pool are silent, and became so not before ``since``. A goodbye is no silence."""
-    after = pool.policy.suspect_after
+    after, agents = pool.policy.suspect_after, pool.live.agents
+    # Several times a second of all pools, of most of which everybody is heard.
+    if not agents or now - min(map(_last_heard, agents.values())) < after:
+        return 0
     return sum(
         1
-        for agent in pool.live.agents.values()
+        for agent in agents.values()
         if now - agent.last_heard >= after and agent.last_heard + after >= since and not agent.goodbye
     )

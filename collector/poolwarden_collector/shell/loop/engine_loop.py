@@ -57,7 +57,7 @@ from poolwarden_collector.core.model.occasion import Occasion
 from poolwarden_collector.core.model.power import FenceDevice
 from poolwarden_collector.core.model.values import HostId, Ms, PoolId
 from poolwarden_collector.core.reconfigure import changed_devices, reconfigured, switching
-from poolwarden_collector.core.rest import Rest, rest_of, taken_in
+from poolwarden_collector.core.rest import Rest, goes_on, rest_of, taken_in
 from poolwarden_collector.core.state.live import Pool
 from poolwarden_collector.core.state.pool_record import PoolRecord, fold
 from poolwarden_collector.shell.agents.roster import Roster
@@ -379,6 +379,7 @@ class EngineLoop:
             yield Nothing()
         # safety: only from here on is the step real; everything above can be repeated from the same state.
         self.roster.pools[uuid] = outcome.pool
+        self._rest_on(uuid, pool, outcome, now, behind)
         # safety: also on the clock that counts a machine's sleep, which may have come between the commit and here.
         for effect in outcome.effects:
             late = behind + max(self._now - now, self._boottime - boottime)  # anew: an epoch may have been begun
@@ -390,14 +391,23 @@ class EngineLoop:
         self._keep_rests()
         if self._at_rest(uuid, pool, now, behind):
             return True
-        over = self._rests.pop(uuid, None)
-        if over is not None and over[0] is pool:
+        known = self._rests.get(uuid)
+        if known is not None and known[0] is pool:
             return False  # a deadline is here: the step that may do something costs less than the question
         rest = rest_of(pool, now, self.roster.site(uuid, behind))
         if rest is None:
             return False
         self._rests[uuid] = (pool, rest)
         return True
+
+    def _rest_on(self, uuid: PoolId, before: Pool, outcome: StepResult, now: Ms, behind: Ms) -> None:
+        """The rest of before this step goes on where it holds for what the step has made; it is forgotten otherwise."""
+        self._keep_rests()
+        known = self._rests.pop(uuid, None)
+        if known is None or known[0] is not before:
+            return
+        if goes_on(known[1], before, outcome, now, self.roster.site(uuid, behind)):
+            self._rests[uuid] = (outcome.pool, known[1])
 
     def _takes_in(self, uuid: PoolId, event: AgentReported | CollectorProbed, now: Ms, behind: Ms) -> bool:
         """Are other numbers all that this brings, and end no rest? Then it is taken in, and that is all."""

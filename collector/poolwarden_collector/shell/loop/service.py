@@ -2,8 +2,8 @@
 
 Rules
 -----
-* Events come out of one inbox, one at a time. Between two the readers of the agents' streams get their turn, however
-  full the inbox is.
+* Events come out of one inbox, one at a time. After ``TURN_S`` of them the readers of the agents' streams get their
+  turn, however full the inbox is; each turn of asyncio costs about as much as a report that says nothing new.
 * One thread writes the journal, in the order of asking; nothing else waits for the disk. While it is busy other pools'
   events are taken, and what their steps have to commit is gathered, at most ``MOST_TOGETHER`` in a transaction. Events
   of a pool whose step waits for its commit wait in the inbox.
@@ -40,6 +40,7 @@ from poolwarden_collector.shell.queue.inbox import Inbox
 from poolwarden_collector.shell.store.journal import Journal, JournalError, Row, Step, Unwritable
 from poolwarden_collector.shell.store.telemetry import Telemetry
 
+TURN_S = 0.001
 BEAT_MS = 100
 SHORT_MS: Ms = 500  # a beat that takes longer: this process gets too little of the processor
 SHORT_FOR_MS: Ms = 10_000  # and is taken for short of it for so long after that
@@ -191,11 +192,14 @@ class Service:
         self.loop.streams_read(self.roster.now())
         timers = [asyncio.ensure_future(self._tick()), asyncio.ensure_future(self._beat())]
         try:
+            until = 0.0
             while (happening := await self._inbox.next()) is not None:
                 async with self._between_events:
                     await self.take(happening)
-                # A queue that is not empty never waits: without this nobody would read while there is work.
-                await asyncio.sleep(0)
+                if time.monotonic() >= until:
+                    # A queue that is not empty never waits: without this nobody would read while there is work.
+                    await asyncio.sleep(0)
+                    until = time.monotonic() + TURN_S
         finally:
             for timer in timers:
                 timer.cancel()
