@@ -30,7 +30,7 @@ from poolwarden_collector.core.model.orders import Order
 from poolwarden_collector.core.model.policy import Policy
 from poolwarden_collector.shell.agents.roster import Roster
 from poolwarden_collector.shell.config.config import Config, Tls
-from poolwarden_collector.shell.loop import engine_loop
+from poolwarden_collector.shell.loop import rests
 from poolwarden_collector.shell.loop.engine_loop import EngineLoop
 from poolwarden_collector.shell.queue.happening import Happening
 from poolwarden_collector.shell.store.journal import Journal
@@ -62,7 +62,7 @@ def _idle(size: int, settings: Settings) -> list[Figure]:
     figures = []
     for every in (5_000, 2_000):
         for always in (True, False):
-            none = mock.patch.object(engine_loop, "rest_of", return_value=None) if always else nullcontext()
+            none = mock.patch.object(rests, "rest_of", return_value=None) if always else nullcontext()
             with none:
                 shares = tuple(_share(size, every) * 1_000 / size for _ in range(min(settings.rounds, 3)))
             how = "ticked always" if always else "at rest"

@@ -346,7 +346,7 @@ def resting(played: Played, monkeypatch: pytest.MonkeyPatch, *pools: str) -> lis
         return Rest(noted) if pool.record.pool in pools else None
 
     played.steps(step)
-    monkeypatch.setattr("poolwarden_collector.shell.loop.engine_loop.rest_of", rest_of)
+    monkeypatch.setattr("poolwarden_collector.shell.loop.rests.rest_of", rest_of)
     for uuid in (POOL, OTHER):
         played.through(ev.Tick(), uuid)
     stepped.clear()

@@ -19,7 +19,7 @@ import pytest
 from poolwarden_collector.core import engine, rest
 from poolwarden_collector.core.model import effects
 from poolwarden_collector.core.model.values import PoolId
-from poolwarden_collector.shell.loop import engine_loop
+from poolwarden_collector.shell.loop import engine_loop, rests
 from poolwarden_lab.story import play
 from poolwarden_lab.story.chance import draw
 from poolwarden_lab.story.text import Script, read_text
@@ -80,7 +80,7 @@ def course(script: Script, always: bool) -> Course:
         patch.setattr(engine_loop, "step", counted)
         patch.setattr(rest, "step", counted)
         if always:
-            patch.setattr(engine_loop, "rest_of", lambda *_: None)
+            patch.setattr(rests, "rest_of", lambda *_: None)
         began = time.perf_counter()
         played = play.play(script)
         return Course(done, played.lines, played.problems, steps, time.perf_counter() - began)

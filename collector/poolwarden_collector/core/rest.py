@@ -70,6 +70,7 @@ _INTO = {
     CollectorProbes: ("newest",),
 }
 
+Outcome = StepResult  # of the step that was taken
 Place = tuple[str | int, ...]  # host or one of these words, then attributes and positions
 _OWN, _NEWEST, _EARLIER = "own probe", "newest generation", "earlier generations"
 _DUE = "devices due"

@@ -57,7 +57,6 @@ from poolwarden_collector.core.model.occasion import Occasion
 from poolwarden_collector.core.model.power import FenceDevice
 from poolwarden_collector.core.model.values import HostId, Ms, PoolId
 from poolwarden_collector.core.reconfigure import changed_devices, reconfigured, switching
-from poolwarden_collector.core.rest import Rest, goes_on, rest_of, taken_in
 from poolwarden_collector.core.state.live import Pool
 from poolwarden_collector.core.state.pool_record import PoolRecord, fold
 from poolwarden_collector.shell.agents.roster import Roster
@@ -89,6 +88,7 @@ from poolwarden_collector.shell.loop.ready import (
     Stepped,
     Write,
 )
+from poolwarden_collector.shell.loop.rests import Rests
 from poolwarden_collector.shell.queue.backlog import Backlog
 from poolwarden_collector.shell.queue.happening import Happening
 
@@ -145,8 +145,7 @@ class EngineLoop:
         self._behind_since: Ms | None = None
         self._caught_up_at: Ms = 0
         self._stepped: dict[PoolId, Ms] = {}
-        self._rests: dict[PoolId, tuple[Pool, Rest]] = {}  # each holds for that very pool
-        self._rest_under: dict[str, Any] = {}  # the collector's condition, the same for all of them
+        self._rests = Rests(roster)
 
     # -------------------------------------------------------------------------------------------- the driver's calls
 
@@ -202,12 +201,12 @@ class EngineLoop:
 
         Where all of them rest it is one of them, whose tick shows that this collector was not away, and costs nothing.
         """
-        self._keep_rests()
+        self._rests.keep()
         before = now - TICK_MS // 2
         found = tuple(
             uuid
             for uuid, pool in self.roster.pools.items()
-            if self._stepped.get(uuid, 0) <= before and not self._at_rest(uuid, pool, now, self.roster.behind_ms)
+            if self._stepped.get(uuid, 0) <= before and not self._rests.at_rest(uuid, pool, now, self.roster.behind_ms)
         )
         # Before any pool is known, what waits for the disk has it tried again.
         known = tuple(self.roster.pools) or self._backlog.pools()
@@ -363,14 +362,15 @@ class EngineLoop:
         pool, now, boottime = self.roster.pools[uuid], self._now, self._boottime
         behind = self._behind(happening, now)
         yield from self._tell_behind(happening, now)
-        if isinstance(happening.event, Tick) and self._rests_on(uuid, pool, now, behind):
+        if isinstance(happening.event, Tick) and self._rests.ticked(uuid, pool, now, behind):
             self._do(Stepped(happening))
             return
-        if isinstance(happening.event, AgentReported | CollectorProbed) and self._takes_in(
-            uuid, happening.event, now, behind
-        ):
-            self._do(Stepped(happening))
-            return
+        if isinstance(happening.event, AgentReported | CollectorProbed):
+            after = self._rests.taken_in(uuid, happening.event, now, behind)
+            if after is not None:
+                self.roster.pools[uuid] = after
+                self._do(Stepped(happening))
+                return
         outcome = step(pool, happening.event, now, self.roster.site(uuid, behind))
         if outcome.entries or outcome.alerts:
             found = self._occasions(pool.record, outcome.entries)
@@ -379,60 +379,12 @@ class EngineLoop:
             yield Nothing()
         # safety: only from here on is the step real; everything above can be repeated from the same state.
         self.roster.pools[uuid] = outcome.pool
-        self._rest_on(uuid, pool, outcome, now, behind)
+        self._rests.stepped(uuid, pool, outcome, now, behind)
         # safety: also on the clock that counts a machine's sleep, which may have come between the commit and here.
         for effect in outcome.effects:
             late = behind + max(self._now - now, self._boottime - boottime)  # anew: an epoch may have been begun
             yield from self._perform(uuid, effect, late)
         self._do(Stepped(happening))
-
-    def _rests_on(self, uuid: PoolId, pool: Pool, now: Ms, behind: Ms) -> bool:
-        """Would this tick's step do nothing? Then it is not taken, and the next one at the pool's deadline."""
-        self._keep_rests()
-        if self._at_rest(uuid, pool, now, behind):
-            return True
-        known = self._rests.get(uuid)
-        if known is not None and known[0] is pool:
-            return False  # a deadline is here: the step that may do something costs less than the question
-        rest = rest_of(pool, now, self.roster.site(uuid, behind))
-        if rest is None:
-            return False
-        self._rests[uuid] = (pool, rest)
-        return True
-
-    def _rest_on(self, uuid: PoolId, before: Pool, outcome: StepResult, now: Ms, behind: Ms) -> None:
-        """The rest of before this step goes on where it holds for what the step has made; it is forgotten otherwise."""
-        self._keep_rests()
-        known = self._rests.pop(uuid, None)
-        if known is None or known[0] is not before:
-            return
-        if goes_on(known[1], before, outcome, now, self.roster.site(uuid, behind)):
-            self._rests[uuid] = (outcome.pool, known[1])
-
-    def _takes_in(self, uuid: PoolId, event: AgentReported | CollectorProbed, now: Ms, behind: Ms) -> bool:
-        """Are other numbers all that this brings, and end no rest? Then it is taken in, and that is all."""
-        self._keep_rests()
-        pool = self.roster.pools[uuid]
-        if not self._at_rest(uuid, pool, now, behind):
-            return False
-        rest = self._rests[uuid][1]
-        after = taken_in(rest, pool, event, now, self.roster.site(uuid, behind))
-        if after is None:
-            return False
-        self.roster.pools[uuid] = after
-        self._rests[uuid] = (after, rest)
-        return True
-
-    def _at_rest(self, uuid: PoolId, pool: Pool, now: Ms, behind: Ms) -> bool:
-        known = self._rests.get(uuid)
-        return known is not None and known[0] is pool and known[1].holds(now, behind)
-
-    def _keep_rests(self) -> None:
-        """Only while the collector's own condition, of which every step is told (``Site``), is what it was."""
-        condition = self.roster.condition()
-        if condition != self._rest_under:
-            self._rests.clear()
-            self._rest_under = condition
 
     def _occasions(self, before: PoolRecord, entries: tuple[Entry, ...]) -> tuple[Occasion, ...]:
         """What of a step hooks are run for; none where there are no hooks."""
