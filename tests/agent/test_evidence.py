@@ -86,6 +86,17 @@ def test_the_first_sign_counts_and_what_follows_is_told_with_the_second_capsule(
     assert watch.look(hung, 4000 + AFTER_MS) is None
 
 
+def test_what_follows_is_named_once_and_only_so_much_of_it():
+    watch = Suspicion()
+    watch.told(WHY, 0)
+    for number in range(9):
+        assert watch.told(Reason("order", "sign %d" % (number // 2)), 1000) is None
+        assert watch.told(Reason("order", "more %d" % number), 1000) is None
+    text = watch.look(WELL, AFTER_MS).text
+    assert text.count("sign 0") == 1 and len(text.split(";")) == 1 + suspicion.MOST_NAMED
+    assert watch.look(WELL, AFTER_MS + GAP_MS) is None
+
+
 @pytest.mark.parametrize(
     "before, after, word",
     [

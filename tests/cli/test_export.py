@@ -190,14 +190,16 @@ def test_the_html_holds_no_script_loads_nothing_and_shows_hostile_names_as_text(
 
     monkeypatch.setattr(replies, "history_entry", hostile)
     assert poolwarden("export", "--since", "2020-01-01", "--out", str(tmp_path / "o.tar.gz")).status == 0
-    html = unpacked(tmp_path / "o.tar.gz")["timeline.html"].decode()
+    files = unpacked(tmp_path / "o.tar.gz")
+    assert f"{NAMES[0]}: {HOSTILE[:10]}" in files["timeline.txt"].decode(), "of several pools each line says which"
+    html = files["timeline.html"].decode()
     tags = Tags()
     tags.feed(html)
     assert not [tag for tag, _ in tags.seen if tag in ("script", "img", "link", "iframe", "form", "object", "base")]
     assert not [about for _, about in tags.seen for key in about if key.startswith("on") or key == "src"]
     assert {about["href"][0] for tag, about in tags.seen if tag == "a" and about["href"]} <= {"#"}
     assert "h&lt;script&gt;" in html and "\u202e" not in html
-    assert "\u202e" not in unpacked(tmp_path / "o.tar.gz")["timeline.txt"].decode()
+    assert "\u202e" not in files["timeline.txt"].decode() + files["evidence.txt"].decode()
 
 
 def test_redacted_no_name_address_or_uuid_is_in_any_file_and_decisions_are_still_made_again(

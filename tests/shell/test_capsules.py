@@ -171,12 +171,30 @@ async def test_hosts_are_asked_to_keep_a_capsule_where_something_is_suspected_on
         agent = await rig.agent(HOSTS[0])
         follow = rig.parts.capsules.follow
         follow([row("verdict", '{"verdict": "Healthy"}'), row("verdict"), row("paused"), row("decided", pool=OTHER)])
-        follow([row("verdict", '{"verdict": "MasterSilent"}'), row("decided")])
+        follow([row("verdict", '{"verdict": "PoolDark", "before": ""}')])  # a collector that begins to look
+        follow([row("verdict", '{"verdict": "Suspect", "before": "Learning"}')])
+        rig.parts.gateway._sessions.of(HOSTS[0]).send(link.CollectorMessage(challenge=link.Challenge(nonce="n")))  # type: ignore[union-attr]
+        async with asyncio.timeout(5):
+            while (message := await agent.stream.read()).WhichOneof("body") != "challenge":
+                assert message.WhichOneof("body") != "keep_evidence", "nothing was suspected yet"
+        follow([row("verdict", '{"verdict": "MasterSilent", "before": "Healthy"}'), row("decided")])
         assert (await agent.expect("keep_evidence")).text == "MasterSilent: nobody hears it"
         rig.parts.gateway._sessions.of(HOSTS[0]).send(link.CollectorMessage(challenge=link.Challenge(nonce="n")))  # type: ignore[union-attr]
         async with asyncio.timeout(5):
             while (message := await agent.stream.read()).WhichOneof("body") != "challenge":
                 assert message.WhichOneof("body") != "keep_evidence", "asked twice"
+
+
+@pytest.mark.asyncio
+async def test_that_there_is_no_room_is_a_warning_and_the_host_is_asked_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: Usage(1 << 40, 1 << 40, 5))
+    async with running(tmp_path) as rig:
+        await offer(await rig.agent(HOSTS[0]))
+        await until(lambda: any("are not taken now" in text for text in rig.parts.service.roster.warnings()))
+        await until(lambda: not rig.parts.capsules._running)
+        assert HOSTS[0] in rig.parts.capsules._again
 
 
 @pytest.mark.slow

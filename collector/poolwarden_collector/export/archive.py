@@ -42,7 +42,8 @@ def write_files(folder: Path, gathered: Gathered, contents: Contents, versions: 
     record = redaction.record if redaction is not None else _as_it_is
     title = text(gathered.asked.title)
     entries = [_entry(entry, text, record) for entry in gathered.entries]
-    told, looks = timeline(entries), [_look(look, text) for look in gathered.looks]
+    told = timeline(entries if gathered.asked.pool else [_with_pool(entry) for entry in entries])
+    looks = [_look(look, text) for look in gathered.looks]
     failovers = {entry.seq: entry.failover for entry in entries}
     decisions = [
         {"failover": failovers.get(each.seq, ""), **_stored(each.seq, each.stored, redaction)}
@@ -132,6 +133,14 @@ def _entry(entry: api.HistoryEntry, text: Callable[[str], str], record: Callable
     for name in ("pool_uuid", "pool_name", "failover", "actor", "text"):
         setattr(shown, name, text(getattr(entry, name)))
     return shown
+
+
+def _with_pool(entry: api.HistoryEntry) -> api.HistoryEntry:
+    """Of several pools each line says which."""
+    named = api.HistoryEntry()
+    named.CopyFrom(entry)
+    named.text = f"{entry.pool_name or entry.pool_uuid}: {entry.text}" if entry.pool_uuid else entry.text
+    return named
 
 
 def _look(look: pages.Look, text: Callable[[str], str]) -> pages.Look:

@@ -161,7 +161,10 @@ class CapsuleIntake:
         try:
             for offered in offers:
                 await self._transfer(session, offered)
-        except (_Failed, NoRoom) as why:
+        except NoRoom as why:
+            self._warn(f"evidence capsules are not taken now: {why}", "capsules: no room")
+            self._later(host)
+        except _Failed as why:
             _log.info("host %s: a capsule is not taken now: %s", host, why)
             if session.closing is None:  # after a broken stream it goes on at once
                 self._later(host)
@@ -219,7 +222,7 @@ class CapsuleIntake:
     def follow(self, rows: list[Row]) -> None:
         """What the journal has taken: where something is suspected, the pool's hosts are asked to keep a capsule."""
         for row in rows:
-            if row.kind == Kind.DECIDED.value or (row.kind == Kind.VERDICT.value and _unwell(row)):
+            if row.kind == Kind.DECIDED.value or (row.kind == Kind.VERDICT.value and _left_healthy(row)):
                 self._ask_to_keep(row.pool, row.text)
 
     def _ask_to_keep(self, pool: PoolId, text: str) -> None:
@@ -231,8 +234,10 @@ class CapsuleIntake:
             session.send(pb.CollectorMessage(keep_evidence=pb.KeepEvidence(text=cut(text, LONGEST_SENTENCE))))
 
 
-def _unwell(row: Row) -> bool:
-    return json.loads(row.data).get("verdict") not in (HEALTHY, None)
+def _left_healthy(row: Row) -> bool:
+    """Not what a collector says while it begins to look: then every pool is unwell, and no host has seen anything."""
+    told = json.loads(row.data)
+    return told.get("before") == HEALTHY and told.get("verdict") not in (HEALTHY, None)
 
 
 def _plausible(told: pb.CapsuleInfo) -> Offered | None:
