@@ -20,6 +20,7 @@ from poolwarden_collector.shell.agents.roster import LONG_WAIT_MS, Roster
 from poolwarden_collector.shell.config import certificates
 from poolwarden_collector.shell.config.config import load
 from poolwarden_collector.shell.config.fence_blocks import Fence
+from poolwarden_collector.shell.config.page import PageSettings
 from poolwarden_collector.shell.doctor import machine, running
 from poolwarden_collector.shell.doctor.check import FAULT, OK, UNCHECKED, WARNING, Check, days
 from poolwarden_collector.shell.store.journal import Journal
@@ -100,6 +101,17 @@ def test_certificates(tmp_path: Path) -> None:
     assert [check.level for check in found].count(FAULT) == 3  # another key, another authority, another name
     (tmp_path / "tls/cert.pem").write_text("-----BEGIN nothing")
     assert levels(machine.certificates(config.tls)) == {"certificate": FAULT}
+
+
+def test_the_pages_certificate(tmp_path: Path) -> None:
+    write_config(tmp_path)
+    pair = (tmp_path / "tls/cert.pem", tmp_path / "tls/key.pem")
+    page = PageSettings("127.0.0.1", 7446, *pair)
+    assert levels(machine.page_certificate(page)) == {"page's certificate": OK}
+    other = certificates.issue_collector(tmp_path / "ca", "other", (), tmp_path / "other")
+    assert [each.level for each in machine.page_certificate(replace(page, cert=other.cert))] == [OK, FAULT]
+    pair[0].write_text("-----BEGIN nothing")
+    assert levels(machine.page_certificate(page)) == {"page's certificate": FAULT}
 
 
 def test_fence_agents(tmp_path: Path) -> None:

@@ -75,6 +75,21 @@ def test_what_is_written_is_what_the_facts_are(tmp_path: Path) -> None:
     assert json.loads(written) == json.loads(plain)
 
 
+def test_a_trend_is_a_hosts_own_and_as_old_as_it_is_asked_for(tmp_path: Path) -> None:
+    telemetry = Telemetry(tmp_path)
+    assert telemetry.trends(HOSTS, 0) == {}  # there is no file yet
+    telemetry.start()
+    for number, host in enumerate(HOSTS[:2]):
+        free = replace(FACTS, disks=(Disk("/", 100, 40 + number, 0, 0, True),))
+        telemetry.note(POOL, host, free, 0)
+        telemetry.note(POOL, host, replace(free, disks=()), HISTORY_EVERY_MS)  # nothing is known of / then
+    telemetry.stop()
+    now = clock.wall_ms()
+    found = telemetry.trends(HOSTS, now - 60_000)
+    assert [[free for _, free in found[host]] for host in HOSTS] == [[40], [41], []]
+    assert telemetry.trends(HOSTS[:1], now + 60_000) == {HOSTS[0]: []}
+
+
 def test_the_queue_is_bounded_and_drops_the_oldest(tmp_path: Path) -> None:
     telemetry = Telemetry(tmp_path)
     for n in range(5_000):

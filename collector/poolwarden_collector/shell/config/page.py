@@ -45,7 +45,7 @@ def read_page(table: Table) -> PageSettings:
     table.text("client_ca", "")  # known
     session = table.duration("session", USUAL)
     if not SHORTEST <= session <= LONGEST:
-        raise table.wrong("session", "is too short or too long", "5min to 31d")
+        raise table.wrong("session", "is too short or too long", "5m to 744h")
     table.done()
     return PageSettings(host, port, cert, key, client_ca, session)
 

@@ -15,6 +15,7 @@ from poolwarden_collector.shell.store import journal, telemetry
 
 FILES = (journal.FILE, telemetry.FILE)
 ORDER_KEY = "order-key.pem"  # shell/agents/order_key.py: without it every host has to be enrolled anew
+PAGE_USERS = "page-users.json"  # shell/page/users.py
 _PAGES = 1_000  # at a time: the disk is the writer's in between
 _BUSY_S = 10.0
 
@@ -24,7 +25,9 @@ class BackupError(Exception):
 
 
 def back_up(state: Path, target: Path) -> list[Path]:
-    """Copy the journal and, where there is one, the telemetry and the order key into ``target``. Raises BackupError.
+    """Copy the journal and, where they are there, telemetry, order key and the page's users into ``target``.
+
+    Raises BackupError.
 
     Each file is checked and then put in place whole: one that is cut off leaves the last backup as it was. A collector
     that began a moment ago has no telemetry yet: the journal alone is a whole backup.
@@ -38,9 +41,10 @@ def back_up(state: Path, target: Path) -> list[Path]:
             if (state / name).exists():
                 _copy(state / name, target / name)
                 copied.append(target / name)
-        if (state / ORDER_KEY).exists():
-            _copy_key(state / ORDER_KEY, target / ORDER_KEY)
-            copied.append(target / ORDER_KEY)
+        for name in (ORDER_KEY, PAGE_USERS):
+            if (state / name).exists():
+                _copy_whole(state / name, target / name)
+                copied.append(target / name)
     except (OSError, sqlite3.Error) as error:
         raise BackupError(f"{target}: {error}") from error
     return copied
@@ -66,7 +70,7 @@ def _copy(source: Path, target: Path) -> None:
     half.replace(target)
 
 
-def _copy_key(source: Path, target: Path) -> None:
+def _copy_whole(source: Path, target: Path) -> None:
     half = target.with_name(f"{target.name}.new")
     half.unlink(missing_ok=True)
     half.touch(mode=0o600)
