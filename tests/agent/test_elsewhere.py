@@ -10,7 +10,7 @@ from poolwarden_agent.host.elsewhere import Elsewhere
 from poolwarden_agent.host.host_side import HostSide
 from poolwarden_agent.process import link_file
 from poolwarden_agent.process.link_file import Links
-from poolwarden_agent.process.pipe import FROM_COLLECTOR, GO, UP, WELCOMED, numbered
+from poolwarden_agent.process.pipe import DOWN, FROM_COLLECTOR, GO, UP, WELCOMED, about, numbered
 from poolwarden_agent.process.runner import Runner
 
 from .fake_port import FakePort, order
@@ -236,6 +236,56 @@ def test_strangers_do_not_gather(short):
     for number in range(100):
         kept.down("10.7.7.7:%d" % (number + 1), "no")
     assert len(lines(short)) <= link_file.MOST + len(LISTED) + 1
+
+
+def test_until_every_address_was_tried_a_collector_may_still_be_found(short):
+    kept = links(short)
+    assert kept.seeking
+    for number, address in enumerate(LISTED):
+        assert kept.seeking, number
+        kept.down(address, "no answer")
+    assert not kept.seeking
+    kept.up(LISTED[0])
+    kept.down(LISTED[0], "it has sent this host on")
+    assert not kept.seeking
+    for target in (LISTED[1], "10.7.7.7:1"):
+        kept.sent_on(target)
+        kept.down(LISTED[0], "it has sent this host on")
+        assert kept.seeking, "there it is, somebody has said"
+        kept.down(target, "no answer")
+        assert not kept.seeking
+    one = links(short, LISTED[:1])
+    assert not one.seeking
+    one.sent_on("10.7.7.7:1")
+    assert one.seeking
+    one.up("10.7.7.7:1")
+    assert not one.seeking
+
+
+def test_the_boot_gate_waits_for_a_collector_that_may_still_be_found(side, monkeypatch):
+    """The members may say that they follow this host while one of them is made its successor."""
+    runner, asked = Runner(side, FakeLink(), collectors=LISTED), []
+    monkeypatch.setattr(link_file.boot_findings, "put", lambda *_: None)
+    monkeypatch.setattr(runner._gate_watch, "turn", lambda connected: asked.append(connected))
+    runner._watch_gate()
+    for address in LISTED:
+        runner._frame(DOWN, about(address, "no answer"))
+    runner._watch_gate()
+    runner._frame(UP, numbered(1, LISTED[0].encode()))
+    runner._watch_gate()
+    runner._frame(FROM_COLLECTOR, pb.CollectorMessage(elsewhere=word(LISTED[1])).SerializeToString())
+    runner._frame(DOWN, about(LISTED[0], "it has sent this host on"))
+    runner._watch_gate()
+    runner._frame(DOWN, about(LISTED[1], "no answer"))
+    runner._watch_gate()
+    assert asked == [True, False, True, True, False]
+
+
+def test_each_stream_is_asked_about_the_gate_at_once(side):
+    runner = Runner(side, FakeLink())
+    runner._next_question = 99999999
+    runner._frame(UP, numbered(1))
+    assert runner._next_question == 0
 
 
 def test_a_list_of_one_is_said_without_its_address(short):

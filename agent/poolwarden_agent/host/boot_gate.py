@@ -141,6 +141,7 @@ class BootGate(object):
     def silent(self, connected: bool) -> bool:
         """Is there no collector to wait for? One that is there is connected within a second of the agent's start.
 
+        Of several addresses each is tried first: until then ``connected`` is said all the same, for 30 s at most.
         Its word comes first: a member that was told to become master says until its xapi restarts that it follows this
         host.
         """

@@ -28,6 +28,7 @@ class Links(object):
         self._connected = ""
         self._welcomed = False
         self._since_ms = 0
+        self._awaited = ""  # where a collector has sent this host, not tried yet
 
     @property
     def why(self) -> str:
@@ -36,6 +37,21 @@ class Links(object):
         if any(each not in self._listed for each in self._why):
             told.append("the address to which this host was sent did not become its collector's")
         return "; ".join(told)
+
+    @property
+    def seeking(self) -> bool:
+        """Is there an address of which it is not known yet whether this host's collector is there?
+
+        One address alone answers within a second of the agent's start or is not there (host/boot_gate.py).
+        """
+        if self._connected:
+            return False
+        untried = len(self._listed) > 1 and any(each not in self._why for each in self._listed)
+        return bool(self._awaited) or untried
+
+    def topic(self, address: str) -> str:
+        """Of lines in the log about it: one for each address of the list, and one for all others."""
+        return "link %s" % (address if address in self._listed else "elsewhere")
 
     def said(self, address: str, why: str) -> str:
         """One address's trouble, as it is said in the log."""
@@ -48,8 +64,13 @@ class Links(object):
     def up(self, address: str) -> None:
         """A stream is up there."""
         self._why.pop(address, None)
+        self._awaited = ""
         self._connected, self._welcomed, self._since_ms = address, False, int(now_s() * 1000)
         self._write()
+
+    def sent_on(self, address: str) -> None:
+        """Its collector sends this host there."""
+        self._awaited = address
 
     def welcomed(self) -> None:
         """And its collector has welcomed this host."""
@@ -61,6 +82,7 @@ class Links(object):
         """No stream is up; this is what became of the last address."""
         changed = self._connected or self._why.get(address) != why
         self._connected, self._welcomed = "", False
+        self._awaited = "" if address == self._awaited else self._awaited
         self._why.pop(address, None)
         self._why[address] = why
         while len(self._why) > MOST:

@@ -303,7 +303,7 @@ class Runner(object):
             self._streams(0)
             address, why = read_about(payload)
             self._links.down(address, why)
-            log.say("not connected: %s" % self._links.said(address, why), "link %s" % address)
+            log.say("not connected: %s" % self._links.said(address, why), self._links.topic(address))
         elif verb == FROM_COLLECTOR:
             self._hear(payload)
         else:
@@ -318,8 +318,9 @@ class Runner(object):
         self._streams(stream)
         address = dialled.decode("utf-8", "replace")[:MOST_ADDRESS]
         self._links.up(address)
-        log.say(self._links.said(address, "connected to the collector"), "link %s" % address)
+        log.say(self._links.said(address, "connected to the collector"), self._links.topic(address))
         self._next_report = self._side.port.mono_ms() + self._conversation.settings.report_interval_ms
+        self._next_question = 0  # the stream before has perhaps sent this host on, and answered nothing
         self._side.evidence.stream_up()
         for message in self._conversation.link_up():
             self._send(message)
@@ -362,6 +363,7 @@ class Runner(object):
             self._link.send(WELCOMED, numbered(self._stream))
         go = self._conversation.take_elsewhere()
         if go is not None:
+            self._links.sent_on(go)
             self._link.send(GO, numbered(self._stream, go.encode("utf-8")))
 
     def _send(self, message: pb.AgentMessage) -> None:
@@ -395,7 +397,8 @@ class Runner(object):
         self._side.observer.look_at_peer(host, address, self._conversation.settings.probe_timeout_ms)
 
     def _watch_gate(self) -> None:
-        if self._gate_watch.turn(bool(self._stream)):
+        # safety: while a collector may still be found its word comes first, as if it were connected (boot_gate.py).
+        if self._gate_watch.turn(bool(self._stream) or self._links.seeking):
             self._news = True
             self._wake()
 
