@@ -34,6 +34,7 @@ Usage = namedtuple("Usage", "total used free")
 def quick_and_roomy(monkeypatch: pytest.MonkeyPatch) -> None:
     """No pauses between pieces; a file system that has room."""
     monkeypatch.setattr(intake, "PER_S", 1 << 40)
+    monkeypatch.setattr(intake, "PAUSE_MS", 1)
     monkeypatch.setattr("shutil.disk_usage", lambda _: Usage(1 << 40, 0, 1 << 40))
 
 

@@ -36,6 +36,7 @@ PIECE = 65_536
 AT_ONCE = 4
 PER_S = 262_144  # bytes, of one host
 PIECE_WITHIN_S = 20.0
+PAUSE_MS: Ms = 2_000  # of a host between its offers
 AGAIN_MS: Ms = 600_000  # after a transfer that has failed
 A_DAY = 64 << 20
 MOST_WAITING = 1_024  # hosts whose offers are remembered
@@ -157,28 +158,31 @@ class CapsuleIntake:
             self._running[host] = asyncio.ensure_future(self._of_host(session, offers))
 
     async def _of_host(self, session: Session, offers: list[Offered]) -> None:
-        host = session.host
+        host, wait_ms = session.host, PAUSE_MS
         try:
             for offered in offers:
                 await self._transfer(session, offered)
         except NoRoom as why:
             self._warn(f"evidence capsules are not taken now: {why}", "capsules: no room")
-            self._later(host)
+            wait_ms = AGAIN_MS
         except _Failed as why:
             _log.info("host %s: a capsule is not taken now: %s", host, why)
             if session.closing is None:  # after a broken stream it goes on at once
-                self._later(host)
+                wait_ms = AGAIN_MS
         except (OSError, sqlite3.Error) as error:
             _log.warning("host %s: a capsule cannot be kept: %s", host, error)
-            self._later(host)
+            wait_ms = AGAIN_MS
         finally:
             self._asked.pop(host, None)
             del self._running[host]
+            self._later(host, wait_ms)
             self._next()
 
-    def _later(self, host: HostId) -> None:
+    def _later(self, host: HostId, wait_ms: Ms) -> None:
+        """Who has had its turn waits, so that offers alone keep nobody busy."""
         now = self._now()
-        self._again = {each: at for each, at in self._again.items() if at > now} | {host: now + AGAIN_MS}
+        self._again = {each: at for each, at in self._again.items() if at > now} | {host: now + wait_ms}
+        asyncio.get_running_loop().call_later(wait_ms / 1000, self._next)
 
     async def _transfer(self, session: Session, offered: Offered) -> None:
         at = await asyncio.to_thread(self.store.begin, session.pool, session.host, offered)
