@@ -100,7 +100,8 @@ async def _viewers(collector: _Collector, web: aiohttp.ClientSession, settings: 
             reader.cancel()
     late_alone = tuple(each["late_p99"] for each in alone)
     added = tuple(max(0.0, each["late_p99"] - statistics.median(late_alone)) for each in watched)
-    used = tuple(each["share"] for each in watched)
+    share_alone = statistics.median(each["share"] for each in alone)
+    used = tuple(max(0.0, each["share"] - share_alone) for each in watched)
     notes = (f"p99 without a viewer {statistics.median(late_alone):.2f} ms at the median", again)
     return [
         Figure(NAME, f"lateness of the loop, p99, by {VIEWERS} idle viewers", "ms", added, LATE_BUDGET_MS, notes),
@@ -108,7 +109,7 @@ async def _viewers(collector: _Collector, web: aiohttp.ClientSession, settings: 
             NAME, "... its own work in a row, p99", "ms", tuple(each["busy_p99"] for each in watched), None, (again,)
         ),
         Figure(NAME, "... at most", "ms", tuple(each["busy_max"] for each in watched), HELD_BUDGET_MS, (again,)),
-        Figure(NAME, "... share of a core, looks at the clock included", "%", used, None, (again,)),
+        Figure(NAME, "... share of a core, by them", "%", used, None, (again,)),
     ]
 
 

@@ -168,3 +168,32 @@ async def test_every_part_of_a_long_page_gives_the_engine_its_turn(site: Site) -
     text = await rendering.text("pools.html", {**reply, "asked": POOLS, "made_at": ""}, Seen(lambda: 0, clock))
     assert text.count("MASTER LOST") >= 200 and rests > 400
     assert server.CONNECTIONS.most > streams.MOST
+
+
+async def test_one_person_does_not_take_the_others_time(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = asyncio.Event()
+
+    async def slow(*_: object) -> Made:
+        await gate.wait()
+        return Made("trouble.html", "t", {"text": "made"})
+
+    monkeypatch.setattr(server, "OF_ONE", 2)
+    monkeypatch.setattr(site.page._views, "make", slow)
+    asked = [asyncio.ensure_future(site.get(f"/?skip={number}")) for number in range(2)]
+    async with asyncio.timeout(20):
+        while site.page._making.total() < 2:
+            await asyncio.sleep(0)
+    assert "are being made already" in await site.get("/?skip=9", 503)
+    gate.set()
+    assert all("made" in text for text in await asyncio.gather(*asked))
+    assert not site.page._making
+
+
+async def test_what_takes_too_long_is_said_to(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def never(*_: object) -> Made:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(server, "ANSWER_WITHIN_S", 0.05)
+    monkeypatch.setattr(site.page._views, "make", never)
+    assert "too much to do" in await site.get("/", 503)

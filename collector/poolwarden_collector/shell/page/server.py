@@ -14,12 +14,14 @@ Rules
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 import secrets
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +49,8 @@ from poolwarden_collector.shell.store.telemetry import Telemetry
 CONNECTIONS = Bounds(most=2_400, limit_s=12 * 3_600.0, look_s=5.0)
 BODY_LIMIT, BODY_WITHIN_S = 8 * 1024, 10.0
 ANSWER_WITHIN_S = 30.0
+OF_ONE = 8  # pages and exports of one person that are made at a time
+EXPORTS = 2  # at a time, of all
 _FORM = "__Host-poolwarden-form"
 _AGAIN_S, _LOOK_S = 10.0, 10.0
 _TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -100,6 +104,8 @@ class PageServer:
         self._rendering = Rendering()
         self._live = Live(self._views, self._rendering, api.turns)
         self.streams = Streams(self._live)
+        self._making: Counter[str] = Counter()  # by person
+        self._exports = asyncio.Semaphore(EXPORTS)
         self._static = static_files()
         self._by_name = {file.name: file for file in self._static.values()}
         self._connections: Connections | None = None
@@ -206,6 +212,8 @@ class PageServer:
                 return self._trouble(request, error.status, str(error))
             except (ConnectionError, asyncio.CancelledError):
                 raise
+            except TimeoutError:
+                return self._trouble(request, 503, "the collector has too much to do to show this now: try again")
             except Exception:
                 _log.exception("page: a request was not answered")
                 return self._trouble(request, 500, "a fault of the collector; its log says which")
@@ -218,8 +226,9 @@ class PageServer:
             if viewer is None:
                 return self._to_sign_in(request)
             wanted = asked(page, request.match_info, request.query)
-            async with asyncio.timeout(ANSWER_WITHIN_S):
-                sheet = await self._live.sheet(viewer, wanted)
+            with self._counted(viewer):
+                async with asyncio.timeout(ANSWER_WITHIN_S):
+                    sheet = await self._live.sheet(viewer, wanted)
             if request.query.get("part") == "main":
                 return _html(sheet.html, sheet.status, {"X-Sheet": sheet.number})
             text = self._rendering.short(
@@ -232,6 +241,18 @@ class PageServer:
             return _html(text, sheet.status)
 
         return answer
+
+    @contextlib.contextmanager
+    def _counted(self, viewer: Viewer) -> Iterator[None]:
+        """One more of his is being made. Raises Refused where these are too many."""
+        person = viewer.caller.person
+        if self._making[person] >= OF_ONE:
+            raise Refused(503, f"{OF_ONE} pages of yours are being made already: try again in some seconds")
+        self._making[person] += 1
+        try:
+            yield
+        finally:
+            self._making -= Counter((person,))
 
     def _around(self, request: web.Request, viewer: Viewer | None) -> dict[str, Any]:
         """What stands around every page."""
@@ -275,9 +296,10 @@ class PageServer:
             form = request.match_info["form"]
             if form not in export.FORMS:
                 raise NoPage(f"there is no export as {form!r}; there is: {', '.join(export.FORMS)}")
-            async with asyncio.timeout(ANSWER_WITHIN_S):
-                entries = await self._views.entries(viewer, wanted)
-            content_type, body = await asyncio.to_thread(export.FORMS[form], entries)
+            with self._counted(viewer):
+                async with asyncio.timeout(ANSWER_WITHIN_S), self._exports:
+                    entries = await self._views.entries(viewer, wanted)
+                    content_type, body = await asyncio.to_thread(export.FORMS[form], entries)
             name = f"poolwarden-{wanted.failover or 'history'}.{form}".replace(":", "-")
             kept = {"Content-Disposition": f'attachment; filename="{name}"'}
             return web.Response(body=body, content_type=content_type, charset="utf-8", headers=kept)

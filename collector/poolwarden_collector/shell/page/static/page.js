@@ -1,10 +1,11 @@
 // Keeps the page as it is at the collector. Without this script a reload does the same.
 "use strict";
 (() => {
-  const SILENT_MS = 25000, ANEW_MS = 60000;
+  const SILENT_MS = 25000, ANEW_MS = 60000, ASKED_MS = 15000;
   const main = document.getElementById("main"), link = document.getElementById("link"), news = document.getElementById("news");
   const events = document.body.dataset.events;
   let source = null, heard = performance.now(), made = performance.now(), fetching = false, again = false;
+  let asking = false; // no stream is to be had: the page is asked for instead, now and then
 
   // ---- ages that go on, in the words of the collector
   const UNITS = [[86400000, "d"], [3600000, "h"], [60000, "min"]];
@@ -16,16 +17,18 @@
     const passed = performance.now() - made;
     for (const age of document.querySelectorAll(".since")) age.textContent = span(Number(age.dataset.ms) + passed);
     const silent = performance.now() - heard;
-    const old = source !== null && silent > SILENT_MS;
+    const old = Boolean(events) && silent > SILENT_MS + (asking ? ASKED_MS : 0);
     if (old) link.textContent = "The collector has not been heard for " + span(silent) + ": what is shown is old.";
     if (link.hidden === old) link.hidden = !old;
   };
 
-  // ---- the icon and the title say how grave it is, for a page in a background tab
+  // ---- what matters stands in the title as well, and is read out when it changes
   const dress = () => {
     const said = main.querySelector("[data-news]");
     const text = said ? said.dataset.news : "";
-    if (text && news.textContent !== text) news.textContent = text;
+    if (!text || news.textContent === text) return;
+    news.textContent = text;
+    document.title = text + " - Poolwarden";
   };
 
   // ---- a new main part in the place of the old one; what has the focus or stands open stays so
@@ -60,9 +63,15 @@
   const listen = () => {
     if (source || document.hidden || !events) return;
     source = new EventSource(events);
-    source.addEventListener("beat", () => { heard = performance.now(); });
+    source.addEventListener("beat", () => { heard = performance.now(); asking = false; });
     source.addEventListener("state", () => { heard = performance.now(); fresh(); });
     source.addEventListener("gone", () => location.reload());
+    // Refused for good (a browser tries again by itself where a connection is lost): too many pages are open.
+    source.addEventListener("error", () => {
+      if (!source || source.readyState !== EventSource.CLOSED) return;
+      source = null; asking = true;
+      setTimeout(listen, 30000 + Math.random() * 30000);
+    });
   };
   // A tab that nobody looks at keeps no stream: a browser has six for a collector.
   document.addEventListener("visibilitychange", () => {
@@ -93,6 +102,6 @@
   };
 
   setInterval(tick, 1000);
-  setInterval(() => { if (!document.hidden && (again || performance.now() - made > ANEW_MS)) { again = false; fresh(); } }, 2000 + Math.random() * 2000);
+  setInterval(() => { if (!document.hidden && (again || performance.now() - made > (asking ? ASKED_MS : ANEW_MS))) { again = false; fresh(); } }, 2000 + Math.random() * 2000);
   dress(); scrub(); listen();
 })();
