@@ -125,6 +125,14 @@ async def test_who_has_not_acknowledged_an_epoch(tmp_path: Path) -> None:
         assert sessions.unacknowledged("another pool", epoch) == []
 
 
+async def test_a_ping_is_answered(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig:
+        agent = await attached(rig, capabilities=ABLE)
+        assert (await agent.expect("welcome")).pongs
+        await agent.send(ping=pb.Ping(number=7))
+        assert (await agent.expect("pong")).number == 7
+
+
 async def test_a_host_that_has_pinned_several_keys_is_named_only_if_none_of_them_is_this_collectors(
     tmp_path: Path,
 ) -> None:

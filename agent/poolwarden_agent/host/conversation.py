@@ -40,6 +40,7 @@ Settings = NamedTuple(
     ],
 )
 Trust = Tuple[Tuple[str, ...], str]  # the pinned order keys' names, and what of its own files cannot be used
+Welcomed = NamedTuple("Welcomed", [("pongs", bool)])  # whether it answers a Ping
 DEFAULTS = Settings(2000, 2000, 1500, True, 5000)
 
 
@@ -73,7 +74,7 @@ class Conversation(object):
         self.remark = ""  # what was refused last
         self._renewal: Optional[pb.Renewal] = None  # as it came, not taken in yet
         self._elsewhere = Elsewhere(port.collectors())
-        self._welcomed = False  # not told yet
+        self._welcomed: Optional[Welcomed] = None  # not told yet
         self._of_capsules: List[pb.CollectorMessage] = []  # as it came, not taken in yet
         self.pool_said = ""  # the pool in this stream's Hello
         self._trust_said: Trust = ((), "")
@@ -92,7 +93,7 @@ class Conversation(object):
         self._sent = {}
         self._made_of = {}
         self._elsewhere.begin()
-        self._welcomed = False
+        self._welcomed = None
         self._offline.up(self._port.mono_ms())
         self.pool_said = self._executor.pool()
         identity, address = self._port.identity(), self._observer.host.address
@@ -228,7 +229,7 @@ class Conversation(object):
         self._settle(given.settings, signed, opening=True)
         highest = self._executor.state.epoch
         # One of a lower epoch commands nothing here: that there may be another one is worth a look.
-        self._welcomed = not why and given.epoch >= highest
+        self._welcomed = Welcomed(given.pongs) if not why and given.epoch >= highest else None
         # safety: whoever reads it takes orders of lower epochs for dead here: only what a restart would find is said.
         if why or given.epoch != highest or self._executor.storage:
             return []
@@ -276,10 +277,14 @@ class Conversation(object):
         text, self.remark = self.remark, ""
         return text
 
-    def take_welcomed(self) -> bool:
-        """Has a collector that this host obeys welcomed it on this stream? Told once."""
-        welcomed, self._welcomed = self._welcomed, False
+    def take_welcomed(self) -> Optional[Welcomed]:
+        """How a collector that this host obeys has welcomed it on this stream; None: it has not. Told once."""
+        welcomed, self._welcomed = self._welcomed, None
         return welcomed
+
+    def ping(self, number: int) -> pb.AgentMessage:
+        """The question whether the collector still works, as the stream's next message."""
+        return self._message(ping=pb.Ping(number=number))
 
     def take_elsewhere(self) -> Optional[str]:
         """Where this host's collector sends it: HOST:PORT, empty for any other one; None: it stays. Told once."""

@@ -160,7 +160,7 @@ class Relay(object):
         to = parsed(said.decode("utf-8", "replace"))
         if to is None:
             self._turns.failed(self._address, now_s, random.uniform(0.4, 1.6))
-            self._said = "it does not have this host's pool"
+            self._said = "it is left for the next one"
         else:
             odd = self._turns.sent(self._address, to, now_s)
             self._said = odd or "it has sent this host on to %s" % joined(to)

@@ -31,6 +31,10 @@ class Links(object):
         self._awaited = ""  # where a collector has sent this host, not tried yet
 
     @property
+    def several(self) -> bool:
+        return len(self._listed) > 1
+
+    @property
     def why(self) -> str:
         """Why no stream is up, in a line, as collectors are told it afterwards (why not more: host/elsewhere.py)."""
         told = [self.said(each, self._why[each]) for each in self._listed if each in self._why]
@@ -46,7 +50,7 @@ class Links(object):
         """
         if self._connected:
             return False
-        untried = len(self._listed) > 1 and any(each not in self._why for each in self._listed)
+        untried = self.several and any(each not in self._why for each in self._listed)
         return bool(self._awaited) or untried
 
     def topic(self, address: str) -> str:

@@ -21,6 +21,7 @@ from google.protobuf.message import DecodeError
 
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent.core.orders import Order
+from poolwarden_agent.core.pulse import ASK_AFTER_MS, Pulse
 from poolwarden_agent.dom0.identity.tls_files import TlsFiles
 from poolwarden_agent.dom0.system.slots import SlotError
 from poolwarden_agent.host.host_side import HostSide
@@ -84,6 +85,7 @@ class Runner(object):
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
         self._stream = 0  # the number of the stream that is up; 0: none
+        self._pulse = Pulse()
         self._links = Links(root, side.port.identity().boot_id, collectors)
         self._stopping = False
         self._news = False
@@ -162,6 +164,7 @@ class Runner(object):
                 self._keep(now)
             watching = self._side.boot.watching
             self._ask_about_gate(now, watching)
+            self._feel_pulse(now)
             longest_s = self._longest_sleep_s(watching)
             # From here to the wait nothing else is asked of the kernel: it would let those begin who are woken here,
             # and the loop would wait for them to be able to wait.
@@ -185,6 +188,16 @@ class Runner(object):
         request = self._renewals.take() if self._renewals is not None else None
         if request is not None:
             self._send(self._conversation.renewal_request(request))
+
+    def _feel_pulse(self, now: int) -> None:
+        """Is the collector to be asked whether it still works, or to be left because it does not say?"""
+        number = self._pulse.due(now) if self._stream else 0
+        if number:
+            self._send(self._conversation.ping(number))
+        silent_s = (ASK_AFTER_MS + self._pulse.limit_ms()) // 1000
+        if self._stream and self._pulse.gone(now):
+            log.say("its collector has answered nothing for %d s: the next one is tried" % silent_s, "pulse")
+            self._link.send(GO, numbered(self._stream))
 
     def _ask_about_gate(self, now: int, watching: bool) -> None:
         if self._stream and now >= self._next_question and watching:
@@ -318,6 +331,7 @@ class Runner(object):
         self._streams(stream)
         address = dialled.decode("utf-8", "replace")[:MOST_ADDRESS]
         self._links.up(address)
+        self._pulse.begin()
         log.say(self._links.said(address, "connected to the collector"), self._links.topic(address))
         self._next_report = self._side.port.mono_ms() + self._conversation.settings.report_interval_ms
         self._next_question = 0  # the stream before has perhaps sent this host on, and answered nothing
@@ -331,6 +345,7 @@ class Runner(object):
         except DecodeError:
             log.say("refused a message that is none", "pipe")
             return
+        self._pulse.heard(self._side.port.mono_ms())
         answers, order = self._conversation.receive(message)
         self._tell_link_side()
         renewal = self._conversation.take_renewal()
@@ -358,8 +373,10 @@ class Runner(object):
         """What became of the stream by the last message: it is welcomed, or to be given up for another collector's."""
         if not self._stream:
             return
-        if self._conversation.take_welcomed():
+        welcomed = self._conversation.take_welcomed()
+        if welcomed is not None:
             self._links.welcomed()
+            self._pulse.welcomed(self._side.port.mono_ms(), welcomed.pongs and self._links.several)
             self._link.send(WELCOMED, numbered(self._stream))
         go = self._conversation.take_elsewhere()
         if go is not None:

@@ -63,6 +63,7 @@ class AgentMessage(google.protobuf.message.Message):
     EPOCH_ACK_FIELD_NUMBER: builtins.int
     CAPSULE_OFFER_FIELD_NUMBER: builtins.int
     CAPSULE_PIECE_FIELD_NUMBER: builtins.int
+    PING_FIELD_NUMBER: builtins.int
     sequence: builtins.int
     """from 1, grows by one per message of a stream"""
     mono_ms: builtins.int
@@ -89,6 +90,8 @@ class AgentMessage(google.protobuf.message.Message):
     def capsule_offer(self) -> global___CapsuleOffer: ...
     @property
     def capsule_piece(self) -> global___CapsulePiece: ...
+    @property
+    def ping(self) -> global___Ping: ...
     def __init__(
         self,
         *,
@@ -105,10 +108,11 @@ class AgentMessage(google.protobuf.message.Message):
         epoch_ack: global___EpochAck | None = ...,
         capsule_offer: global___CapsuleOffer | None = ...,
         capsule_piece: global___CapsulePiece | None = ...,
+        ping: global___Ping | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing_extensions.Literal["body", b"body", "capsule_offer", b"capsule_offer", "capsule_piece", b"capsule_piece", "challenge_answer", b"challenge_answer", "epoch_ack", b"epoch_ack", "gate_question", b"gate_question", "goodbye", b"goodbye", "hello", b"hello", "late", b"late", "order_result", b"order_result", "renewal_request", b"renewal_request", "report", b"report"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["body", b"body", "capsule_offer", b"capsule_offer", "capsule_piece", b"capsule_piece", "challenge_answer", b"challenge_answer", "epoch_ack", b"epoch_ack", "gate_question", b"gate_question", "goodbye", b"goodbye", "hello", b"hello", "late", b"late", "mono_ms", b"mono_ms", "order_result", b"order_result", "renewal_request", b"renewal_request", "report", b"report", "sequence", b"sequence"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing_extensions.Literal["body", b"body"]) -> typing_extensions.Literal["hello", "report", "order_result", "challenge_answer", "goodbye", "gate_question", "late", "renewal_request", "epoch_ack", "capsule_offer", "capsule_piece"] | None: ...
+    def HasField(self, field_name: typing_extensions.Literal["body", b"body", "capsule_offer", b"capsule_offer", "capsule_piece", b"capsule_piece", "challenge_answer", b"challenge_answer", "epoch_ack", b"epoch_ack", "gate_question", b"gate_question", "goodbye", b"goodbye", "hello", b"hello", "late", b"late", "order_result", b"order_result", "ping", b"ping", "renewal_request", b"renewal_request", "report", b"report"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["body", b"body", "capsule_offer", b"capsule_offer", "capsule_piece", b"capsule_piece", "challenge_answer", b"challenge_answer", "epoch_ack", b"epoch_ack", "gate_question", b"gate_question", "goodbye", b"goodbye", "hello", b"hello", "late", b"late", "mono_ms", b"mono_ms", "order_result", b"order_result", "ping", b"ping", "renewal_request", b"renewal_request", "report", b"report", "sequence", b"sequence"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["body", b"body"]) -> typing_extensions.Literal["hello", "report", "order_result", "challenge_answer", "goodbye", "gate_question", "late", "renewal_request", "epoch_ack", "capsule_offer", "capsule_piece", "ping"] | None: ...
 
 global___AgentMessage = AgentMessage
 
@@ -127,6 +131,7 @@ class CollectorMessage(google.protobuf.message.Message):
     CAPSULE_REQUEST_FIELD_NUMBER: builtins.int
     CAPSULE_TAKEN_FIELD_NUMBER: builtins.int
     KEEP_EVIDENCE_FIELD_NUMBER: builtins.int
+    PONG_FIELD_NUMBER: builtins.int
     @property
     def welcome(self) -> global___Welcome: ...
     @property
@@ -152,6 +157,8 @@ class CollectorMessage(google.protobuf.message.Message):
     def capsule_taken(self) -> global___CapsuleTaken: ...
     @property
     def keep_evidence(self) -> global___KeepEvidence: ...
+    @property
+    def pong(self) -> global___Pong: ...
     def __init__(
         self,
         *,
@@ -167,10 +174,11 @@ class CollectorMessage(google.protobuf.message.Message):
         capsule_request: global___CapsuleRequest | None = ...,
         capsule_taken: global___CapsuleTaken | None = ...,
         keep_evidence: global___KeepEvidence | None = ...,
+        pong: global___Pong | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing_extensions.Literal["body", b"body", "capsule_request", b"capsule_request", "capsule_taken", b"capsule_taken", "challenge", b"challenge", "elsewhere", b"elsewhere", "full_report_request", b"full_report_request", "gate_answer", b"gate_answer", "keep_evidence", b"keep_evidence", "order", b"order", "renewal", b"renewal", "settings", b"settings", "signed", b"signed", "welcome", b"welcome"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["body", b"body", "capsule_request", b"capsule_request", "capsule_taken", b"capsule_taken", "challenge", b"challenge", "elsewhere", b"elsewhere", "full_report_request", b"full_report_request", "gate_answer", b"gate_answer", "keep_evidence", b"keep_evidence", "order", b"order", "renewal", b"renewal", "settings", b"settings", "signed", b"signed", "welcome", b"welcome"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing_extensions.Literal["body", b"body"]) -> typing_extensions.Literal["welcome", "order", "challenge", "full_report_request", "settings", "gate_answer", "renewal", "signed", "elsewhere", "capsule_request", "capsule_taken", "keep_evidence"] | None: ...
+    def HasField(self, field_name: typing_extensions.Literal["body", b"body", "capsule_request", b"capsule_request", "capsule_taken", b"capsule_taken", "challenge", b"challenge", "elsewhere", b"elsewhere", "full_report_request", b"full_report_request", "gate_answer", b"gate_answer", "keep_evidence", b"keep_evidence", "order", b"order", "pong", b"pong", "renewal", b"renewal", "settings", b"settings", "signed", b"signed", "welcome", b"welcome"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["body", b"body", "capsule_request", b"capsule_request", "capsule_taken", b"capsule_taken", "challenge", b"challenge", "elsewhere", b"elsewhere", "full_report_request", b"full_report_request", "gate_answer", b"gate_answer", "keep_evidence", b"keep_evidence", "order", b"order", "pong", b"pong", "renewal", b"renewal", "settings", b"settings", "signed", b"signed", "welcome", b"welcome"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["body", b"body"]) -> typing_extensions.Literal["welcome", "order", "challenge", "full_report_request", "settings", "gate_answer", "renewal", "signed", "elsewhere", "capsule_request", "capsule_taken", "keep_evidence", "pong"] | None: ...
 
 global___CollectorMessage = CollectorMessage
 
@@ -488,20 +496,24 @@ class Welcome(google.protobuf.message.Message):
     EPOCH_FIELD_NUMBER: builtins.int
     SETTINGS_FIELD_NUMBER: builtins.int
     COLLECTOR_NAME_FIELD_NUMBER: builtins.int
+    PONGS_FIELD_NUMBER: builtins.int
     epoch: builtins.int
     """this collector's epoch; agents refuse lower ones"""
     @property
     def settings(self) -> global___Settings: ...
     collector_name: builtins.str
+    pongs: builtins.bool
+    """it answers each Ping"""
     def __init__(
         self,
         *,
         epoch: builtins.int = ...,
         settings: global___Settings | None = ...,
         collector_name: builtins.str = ...,
+        pongs: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing_extensions.Literal["settings", b"settings"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["collector_name", b"collector_name", "epoch", b"epoch", "settings", b"settings"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["collector_name", b"collector_name", "epoch", b"epoch", "pongs", b"pongs", "settings", b"settings"]) -> None: ...
 
 global___Welcome = Welcome
 
@@ -534,6 +546,39 @@ class Elsewhere(google.protobuf.message.Message):
     def ClearField(self, field_name: typing_extensions.Literal["address", b"address", "collector", b"collector", "reason", b"reason"]) -> None: ...
 
 global___Elsewhere = Elsewhere
+
+class Ping(google.protobuf.message.Message):
+    """Does the collector still work through what it is told? Its gRPC answers keepalives whatever becomes of it. Asked by agents
+    that know other addresses, of collectors that say `Welcome.pongs`, when nothing was heard for 10 s; without an answer
+    they go on to the next address. It changes nothing and comes unsigned.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: builtins.int
+    number: builtins.int
+    def __init__(
+        self,
+        *,
+        number: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["number", b"number"]) -> None: ...
+
+global___Ping = Ping
+
+class Pong(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: builtins.int
+    number: builtins.int
+    def __init__(
+        self,
+        *,
+        number: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["number", b"number"]) -> None: ...
+
+global___Pong = Pong
 
 class EpochAck(google.protobuf.message.Message):
     """The epoch of this stream's Welcome is durable on this host: orders of a lower one are refused from now on. Said once for

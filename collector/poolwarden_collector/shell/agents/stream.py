@@ -110,6 +110,8 @@ class StreamState:
             asked = message.gate_question
             role = facts.role_kind(asked.pool_conf)
             return [ev.GateAsked(self.host, self.stream, asked.boot_id, role, asked.master_address)]
+        if body == "ping":
+            self._replies.append(pb.CollectorMessage(pong=pb.Pong(number=message.ping.number)))
         if body == "epoch_ack" and message.epoch_ack.boot_id == self.boot_id:
             self.acknowledged = message.epoch_ack.epoch
         if body == "goodbye":

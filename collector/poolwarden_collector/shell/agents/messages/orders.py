@@ -81,7 +81,7 @@ def settings_message(policy: Policy, targets: tuple[core.Target, ...]) -> pb.Col
 def welcome(epoch: int, policy: Policy, collector_name: str) -> pb.CollectorMessage:
     """The first answer on a stream. Targets follow as Settings once the core has heard of the agent."""
     return pb.CollectorMessage(
-        welcome=pb.Welcome(epoch=epoch, settings=settings(policy), collector_name=collector_name)
+        welcome=pb.Welcome(epoch=epoch, settings=settings(policy), collector_name=collector_name, pongs=True)
     )
 
 
