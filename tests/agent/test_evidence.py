@@ -341,6 +341,17 @@ def test_a_disk_that_refuses_costs_the_capsule_and_leaves_nothing(tree, kept, mo
     assert kept.held == () and not list((tree.root / RUN).iterdir())
 
 
+@pytest.mark.parametrize("place", [RUN, DISK])
+def test_nothing_is_written_where_the_directory_is_not_its_own(tree, kept, place):
+    elsewhere = tree.root / "elsewhere"
+    elsewhere.mkdir()
+    (tree.root / place).parent.mkdir(parents=True, exist_ok=True)
+    (tree.root / place).symlink_to(elsewhere)
+    assert "is no directory" in kept.keep(WHY, "", 1, 1)
+    assert not list(elsewhere.iterdir())
+    assert len(kept.held) == (place == DISK), "what lies in memory stands"
+
+
 def test_it_waits_longer_than_it_works_and_ends_in_time(tree, kept, monkeypatch):
     slept = []
     kept._sleep = slept.append

@@ -33,7 +33,7 @@ Call = Callable[..., Said]
 HOSTILE = 'h<script>alert(1)</script>\u202e"&'
 NAMES = ("gold-customer", "host-a.example.com", "payroll-vm", "anna.b", "SERIAL77")
 ADDRESSES = ("192.0.2.77", "fd00:1234::77", "0c:c4:7a:11:22:33")
-LOG = f"Nov 30 02:00:00 host-a xapi: payroll-vm of GOLD-CUSTOMER on {ADDRESSES[0]} and {ADDRESSES[1]} {ADDRESSES[2]}"
+LOG = f"Nov 30 02:00:00 host-a xapi: (ntp.example.com) payroll-vm of GOLD-CUSTOMER on {' '.join(ADDRESSES)}"
 
 
 def capsule(**texts: str) -> bytes:
@@ -195,6 +195,8 @@ def test_the_html_holds_no_script_loads_nothing_and_shows_hostile_names_as_text(
     html = files["timeline.html"].decode()
     tags = Tags()
     tags.feed(html)
+    ids = [about["id"] for _, about in tags.seen if "id" in about]
+    assert len(ids) == len(set(ids)) > 10
     assert not [tag for tag, _ in tags.seen if tag in ("script", "img", "link", "iframe", "form", "object", "base")]
     assert not [about for _, about in tags.seen for key in about if key.startswith("on") or key == "src"]
     assert {about["href"][0] for tag, about in tags.seen if tag == "a" and about["href"]} <= {"#"}
@@ -214,14 +216,14 @@ def test_redacted_no_name_address_or_uuid_is_in_any_file_and_decisions_are_still
     everything = "\n".join([*files, *(data.decode() for data in files.values()), *inputs(files)])
     known = re.findall(r'"name": "([^"]{2,})"', "\n".join(inputs(before)))
     short = {name.partition(".")[0] for name in (*NAMES, *known)} - {"xapi", "agent"}
-    for secret in (*NAMES, *ADDRESSES, *uuids, *short, FAILOVER, "GOLD-CUSTOMER"):
+    for secret in (*NAMES, *ADDRESSES, *uuids, *short, FAILOVER, "GOLD-CUSTOMER", "example.com"):
         assert not re.search(rf"(?<![\w-]){re.escape(secret)}(?![\w-])", everything, re.I), secret
     manifest = json.loads(files["manifest.json"])
     assert manifest["redacted"] and set(manifest["decisions"].values()) == {"the same"}
     for number in decisions(files):
         assert poolwarden("replay", number, "--archive", str(out)).status == 0
     log = next(data.decode() for name, data in files.items() if name.endswith("xensource.log"))
-    name = re.search(r"xapi: (name-\d+) of (name-\d+) on", log)
+    name = re.search(r"xapi: \(ntp.name-\d+\) (name-\d+) of (name-\d+) on", log)
     assert name is not None and name[1] in files["alerts.json"].decode(), "the same everywhere"
 
 

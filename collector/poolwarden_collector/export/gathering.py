@@ -65,10 +65,10 @@ class Gathered:
 
     @property
     def looks(self) -> list[Look]:
-        """What was known at each verdict and decision, in order."""
-        found = [look for entry in self.entries if (look := _of_verdict(entry)) is not None]
-        found += [_of_decision(each) for each in self.decisions if each.made is not None]
-        return sorted(found, key=lambda look: look.seq)
+        """What was known at each verdict and decision, in order: as it was recorded, else as it is made again."""
+        found = {each.seq: _of_decision(each) for each in self.decisions if each.made is not None}
+        found |= {look.seq: look for entry in self.entries if (look := _of_verdict(entry)) is not None}
+        return [found[seq] for seq in sorted(found)]
 
 
 def gather(collector: Collector, asked: Asked) -> Gathered:

@@ -16,7 +16,8 @@ from poolwarden_collector.shell.plain_text import printable
 _STYLE = """body{font:14px/1.5 system-ui,sans-serif;margin:2em auto;max-width:80em;padding:0 1em}
 body{color:#111;background:#fff}
 table{border-collapse:collapse;width:100%;margin:1em 0}td,th{border-bottom:1px solid #ccc;padding:.25em .6em;
-text-align:left;vertical-align:top;overflow-wrap:anywhere}td.t{white-space:nowrap;font-family:monospace}
+text-align:left;vertical-align:top;overflow-wrap:anywhere}td.k{white-space:nowrap}
+td.t{white-space:nowrap;font-family:monospace}
 tr.verdict td{background:#fff7d6}tr.decided td,tr.proof td,tr.promoted td,tr.closed td{background:#e6f4ea}
 tr.blocked td,tr.aborted td,tr.asked td{background:#fde8e6}h2{margin-top:2em}
 @media(prefers-color-scheme:dark){body{color:#eee;background:#111}td,th{border-color:#444}
@@ -101,7 +102,7 @@ def timeline_html(title: str, told: Timeline, looks: Sequence[Look]) -> Iterator
         link = f' <a href="#e{moment.seq}">evidence</a>' if moment.seq in with_evidence else ""
         yield (
             f'<tr class="{kind}" id="m{moment.seq}"><td class="t">{_shown(moment.day)} {_shown(moment.time)}</td>'
-            f'<td class="t">{since(moment)}</td><td>{_shown(moment.kind)}</td>'
+            f'<td class="t">{since(moment)}</td><td class="k">{_shown(moment.kind)}</td>'
             f"<td>{escape(_said(moment))}{link}</td></tr>"
         )
     yield "</tbody></table>"

@@ -26,6 +26,7 @@ _MAC = re.compile(r"(?<![0-9a-fA-F:])(?:[0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}(?![0-9
 _V4 = re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.]*\d)")
 _V6 = re.compile(r"(?<![0-9A-Za-z:.])(?:[0-9a-fA-F]{0,4}:){2,7}[0-9a-fA-F]{0,4}(?![0-9A-Za-z:])")
 _NAME_KEYS = re.compile(r"(?:.*_)?(?:name|names|serial|hostname|label)|actor|by|site|address_name|vendor_serial", re.I)
+_FULL_NAME = re.compile(r"[A-Za-z0-9-]+\.((?:[A-Za-z0-9-]+\.)+[A-Za-z]{2,})")
 _KEPT_V4 = tuple(ipaddress.ip_network(text) for text in ("127.0.0.0/8", "0.0.0.0/32", "255.255.255.255/32"))
 SHORTEST = 2  # characters of a name; one letter is none that could be found again
 # In sentences and in records these words mean something else than a name.
@@ -66,6 +67,8 @@ class Redaction:
         of_a_form = text.isdigit() or _UUID.fullmatch(text) or _is_v4(text) or _is_v6(text)
         if len(text) >= SHORTEST and text.lower() not in WORDS and not of_a_form:
             self._names.add(text)
+            # The domain of a host's full name is somebody's name as well: example.com of h1.example.com.
+            self._names.update(found[1] for found in (_FULL_NAME.fullmatch(text),) if found is not None)
 
     def learn_record(self, value: Any, key: str = "") -> None:
         """The names in a value of JSON: what stands under a key that says so, and below it."""
