@@ -376,7 +376,9 @@ def draw(seed: int, hosts: int | None = None) -> Drawn:
             0, 'allow two masters "xapi moves the role in two phases; its old master may stand still between them"'
         )
     head, holds = _failed(seed, d)
-    starts, harms = _starts(seed, d)
+    starts, harms, alone = _starts(seed, d)
+    if alone:
+        body = ["at 1s power off h1"]
     tail = _tail(STARTS_LAST_MS if starts else 0)
     return Drawn(seed, (*_head(d, seed), *head, *starts), (*body, *holds, *harms), tail)
 
@@ -409,11 +411,13 @@ _OF_A_START = (
 )
 
 
-def _starts(seed: int, d: Draw) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The policy by which lost VMs start by themselves, and what befalls that; from dice of its own, as above."""
+def _starts(seed: int, d: Draw) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
+    """The policy by which lost VMs start by themselves, what befalls that, and whether nothing else does: most other
+    faults keep it from coming so far. From dice of its own, as above.
+    """
     dice = random.Random(f"starts of {seed}")
-    if dice.random() >= 0.25:
-        return (), ()
+    if dice.random() >= 0.2:
+        return (), (), False
     head = ["policy start_lost tagged", "wished vm db", f"wished vm web order 1 delay {dice.choice((0, 5, 20))}s"]
     body = ["after journal closed: operator declare-dead h1"] if dice.random() < 0.8 else []
     for _ in range(dice.choice((0, 1, 2))):
@@ -422,7 +426,7 @@ def _starts(seed: int, d: Draw) -> tuple[tuple[str, ...], tuple[str, ...]]:
         moment = f"{dice.choice(('after', 'before'))} {dice.choice(_AT_A_START)}"
         command = harm.format(time=time, host=dice.choice(d.hosts))
         body += [f"{moment}: {command}"] if not _broken_promise(d, command) else []
-    return tuple(head), tuple(body)
+    return tuple(head), tuple(body), dice.random() < 0.6
 
 
 def _failed(seed: int, d: Draw) -> tuple[tuple[str, ...], tuple[str, ...]]:
