@@ -115,6 +115,8 @@ COMMANDS: dict[str, Schema] = {
     "hosts": thing(hosts=array(ref("HostStatus"))),
     "master": thing(pool=TEXT, master={"anyOf": [MASTER, {"type": "null"}]}, reason=TEXT),
     "plan": ref("PlanReply"),
+    "advise-rebuild": ref("AdviseReply"),
+    "advise-vms": ref("AdviseReply"),
     **dict.fromkeys(("pool-add", "pool-remove", "pool-upgrade"), ref("StatusReply")),
     "query": thing(columns=array(TEXT), rows=array(array(CELL)), more=FLAG),
     "query-views": thing(views=array(thing(name=TEXT, columns=array(TEXT), says=TEXT))),

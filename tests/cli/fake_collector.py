@@ -25,6 +25,7 @@ class FakeCollector(operator_pb2_grpc.OperatorServicer, enrolment_pb2_grpc.Enrol
         self.explanation = api.ExplainReply()
         self.readiness = api.ReadinessReply()
         self.plan = api.PlanReply()
+        self.advice = api.AdviseReply()
         self.reply = api.CommandReply(accepted=True, text="done")
         self.entries: list[api.HistoryEntry] = []
         self.late: list[api.LateEntry] = []
@@ -80,6 +81,10 @@ class FakeCollector(operator_pb2_grpc.OperatorServicer, enrolment_pb2_grpc.Enrol
     def Readiness(self, request: api.ReadinessRequest, context: grpc.ServicerContext) -> api.ReadinessReply:
         self._begin(request, context)
         return self.readiness
+
+    def Advise(self, request: api.AdviseRequest, context: grpc.ServicerContext) -> api.AdviseReply:
+        self._begin(request, context)
+        return self.advice
 
     def Plan(self, request: api.PlanRequest, context: grpc.ServicerContext) -> api.PlanReply:
         self._begin(request, context)

@@ -53,6 +53,8 @@ ACTS = {
     "token-revoke": ("token", "revoke", "0badcafe"),
 }
 LOOKS = {
+    "advise-rebuild": ("advise", "rebuild", "host-1"),
+    "advise-vms": ("advise", "vms"),
     "alerts": ("alerts",),
     "audit": ("audit", "--since", "2h"),
     "capsules": ("capsules",),
@@ -145,6 +147,7 @@ def everything(fake: FakeCollector) -> FakeCollector:
     fake.alerts, fake.kept = [filled(api.Alert())], [filled(api.KeptCapsule())]
     fake.keys, fake.tokens = [filled(enrolment.HostKey())], [filled(enrolment.Token())]
     fake.plan, fake.readiness = filled(api.PlanReply()), filled(api.ReadinessReply())
+    fake.advice = filled(api.AdviseReply())
     fake.condition, fake.trial = filled(api.DoctorReply()), filled(api.TestAlertsReply())
     for check in fake.condition.checks:
         check.level = "ok"

@@ -19,6 +19,7 @@ READ_ONLY = (
     "decision/candidate_ranking.py",
     "decision/kill_forecast.py",
     "decision/fencing_stakes.py",
+    "report/advise.py",
     "report/assumptions_shown.py",
     "report/status.py",
     "report/explain.py",

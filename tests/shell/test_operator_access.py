@@ -231,6 +231,7 @@ async def test_a_customer_sees_his_pool_and_nothing_of_another(tmp_path: Path) -
             "Alerts": pb.AlertsRequest(),
             "Explain": pb.ExplainRequest(pool="gold"),
             "Plan": pb.PlanRequest(pool="customer-a"),
+            "Advise": pb.AdviseRequest(host="host-1"),
             "Late": pb.LateRequest(host="host-1"),
             "Audit": pb.AuditRequest(),
         }

@@ -119,6 +119,13 @@ class Collector:
         reply: api.PlanReply = self._call(self._stub.Plan, operator_pb2.PlanRequest(pool=pool))
         return reply
 
+    def advise(self, pool: str, host: str) -> "api.AdviseReply":
+        """May this host be rebuilt, or (of a pool) where could its VMs run?"""
+        from poolwarden.v1 import operator_pb2
+
+        reply: api.AdviseReply = self._call(self._stub.Advise, operator_pb2.AdviseRequest(pool=pool, host=host))
+        return reply
+
     def command(self, request: "api.CommandRequest", limit_s: float = COMMAND_LIMIT_S) -> "api.CommandReply":
         """Ask for an act; a refusal is a reply, not an error."""
         reply: api.CommandReply = self._call(self._stub.Command, request, limit_s)

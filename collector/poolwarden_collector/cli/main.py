@@ -10,6 +10,7 @@ import click
 
 from poolwarden_collector.cli import (
     act,
+    advise,
     alerts,
     answer,
     audit,
@@ -76,6 +77,7 @@ for _command in (see.status, see.readiness, see.plan, see.hosts, see.disks, see.
     poolwarden.add_command(_command)
 for _command in (watch.watch, see.explain, see.history, see.capsules, alerts.alerts, alerts.test_alerts):
     poolwarden.add_command(_command)
+poolwarden.add_command(advise.advise)
 see.host.add_command(switch.host_enable)
 see.host.add_command(switch.host_why)
 for _command in (switch.failover, switch.designate, switch.declare_dead, switch.start_lost, switch.recover_members):

@@ -369,6 +369,86 @@ class Unready(google.protobuf.message.Message):
 
 global___Unready = Unready
 
+class AdviseRequest(google.protobuf.message.Message):
+    """Of a host: may it be rebuilt? Of a pool: would its VMs have a place without any one host?"""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    POOL_FIELD_NUMBER: builtins.int
+    HOST_FIELD_NUMBER: builtins.int
+    pool: builtins.str
+    """exactly one of the two"""
+    host: builtins.str
+    def __init__(
+        self,
+        *,
+        pool: builtins.str = ...,
+        host: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["host", b"host", "pool", b"pool"]) -> None: ...
+
+global___AdviseRequest = AdviseRequest
+
+class AdviseReply(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    POOL_UUID_FIELD_NUMBER: builtins.int
+    POOL_NAME_FIELD_NUMBER: builtins.int
+    HOST_UUID_FIELD_NUMBER: builtins.int
+    HOST_NAME_FIELD_NUMBER: builtins.int
+    ANSWER_FIELD_NUMBER: builtins.int
+    SENTENCE_FIELD_NUMBER: builtins.int
+    LINES_FIELD_NUMBER: builtins.int
+    pool_uuid: builtins.str
+    pool_name: builtins.str
+    host_uuid: builtins.str
+    host_name: builtins.str
+    answer: builtins.str
+    """"yes" or "no" """
+    sentence: builtins.str
+    @property
+    def lines(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___AdviceLine]:
+        """what stands against it first"""
+    def __init__(
+        self,
+        *,
+        pool_uuid: builtins.str = ...,
+        pool_name: builtins.str = ...,
+        host_uuid: builtins.str = ...,
+        host_name: builtins.str = ...,
+        answer: builtins.str = ...,
+        sentence: builtins.str = ...,
+        lines: collections.abc.Iterable[global___AdviceLine] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["answer", b"answer", "host_name", b"host_name", "host_uuid", b"host_uuid", "lines", b"lines", "pool_name", b"pool_name", "pool_uuid", b"pool_uuid", "sentence", b"sentence"]) -> None: ...
+
+global___AdviseReply = AdviseReply
+
+class AdviceLine(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TOPIC_FIELD_NUMBER: builtins.int
+    ANSWER_FIELD_NUMBER: builtins.int
+    TEXT_FIELD_NUMBER: builtins.int
+    STEP_FIELD_NUMBER: builtins.int
+    topic: builtins.str
+    answer: builtins.str
+    """"good", "bad", "not known" """
+    text: builtins.str
+    step: builtins.str
+    """how to see or mend it; may be empty"""
+    def __init__(
+        self,
+        *,
+        topic: builtins.str = ...,
+        answer: builtins.str = ...,
+        text: builtins.str = ...,
+        step: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["answer", b"answer", "step", b"step", "text", b"text", "topic", b"topic"]) -> None: ...
+
+global___AdviceLine = AdviceLine
+
 class PlanRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 

@@ -34,6 +34,11 @@ class OperatorStub(object):
                 request_serializer=poolwarden_dot_v1_dot_operator__pb2.PlanRequest.SerializeToString,
                 response_deserializer=poolwarden_dot_v1_dot_operator__pb2.PlanReply.FromString,
                 )
+        self.Advise = channel.unary_unary(
+                '/poolwarden.v1.Operator/Advise',
+                request_serializer=poolwarden_dot_v1_dot_operator__pb2.AdviseRequest.SerializeToString,
+                response_deserializer=poolwarden_dot_v1_dot_operator__pb2.AdviseReply.FromString,
+                )
         self.Command = channel.unary_unary(
                 '/poolwarden.v1.Operator/Command',
                 request_serializer=poolwarden_dot_v1_dot_operator__pb2.CommandRequest.SerializeToString,
@@ -130,6 +135,13 @@ class OperatorServicer(object):
 
     def Plan(self, request, context):
         """What would happen if a pool's master died this second.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Advise(self, request, context):
+        """Advice before something is done by hand: may a host be rebuilt, where could a pool's VMs run.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -251,6 +263,11 @@ def add_OperatorServicer_to_server(servicer, server):
                     servicer.Plan,
                     request_deserializer=poolwarden_dot_v1_dot_operator__pb2.PlanRequest.FromString,
                     response_serializer=poolwarden_dot_v1_dot_operator__pb2.PlanReply.SerializeToString,
+            ),
+            'Advise': grpc.unary_unary_rpc_method_handler(
+                    servicer.Advise,
+                    request_deserializer=poolwarden_dot_v1_dot_operator__pb2.AdviseRequest.FromString,
+                    response_serializer=poolwarden_dot_v1_dot_operator__pb2.AdviseReply.SerializeToString,
             ),
             'Command': grpc.unary_unary_rpc_method_handler(
                     servicer.Command,
@@ -397,6 +414,23 @@ class Operator(object):
         return grpc.experimental.unary_unary(request, target, '/poolwarden.v1.Operator/Plan',
             poolwarden_dot_v1_dot_operator__pb2.PlanRequest.SerializeToString,
             poolwarden_dot_v1_dot_operator__pb2.PlanReply.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def Advise(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/poolwarden.v1.Operator/Advise',
+            poolwarden_dot_v1_dot_operator__pb2.AdviseRequest.SerializeToString,
+            poolwarden_dot_v1_dot_operator__pb2.AdviseReply.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 

@@ -57,6 +57,7 @@ RULES: dict[str, Rule] = {
     f"{OPERATOR}/Explain": _SEE,
     f"{OPERATOR}/Readiness": _LIST,
     f"{OPERATOR}/Plan": _SEE,
+    f"{OPERATOR}/Advise": _SEE,
     f"{OPERATOR}/History": _LIST,
     f"{OPERATOR}/Follow": _LIST,
     f"{OPERATOR}/Alerts": _LIST,

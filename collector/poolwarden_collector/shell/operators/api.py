@@ -34,6 +34,7 @@ from poolwarden.v1 import operator_pb2_grpc as rpc
 from poolwarden_collector.core.followups.power_switch import test_limit
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.events import OperatorSaid
+from poolwarden_collector.core.report.advise import advise_rebuild, advise_vms
 from poolwarden_collector.core.report.drill_report import drill_plan
 from poolwarden_collector.core.report.explain import explain
 from poolwarden_collector.core.report.journal_view import JournalView
@@ -273,6 +274,16 @@ class OperatorApi(rpc.OperatorServicer):
         uuid = self._names().pool(request.pool)
         past, pool = await self._past(uuid, await self._own_ending()), self._roster.pools[uuid]
         return messages.plan(pool, plan(pool, self._roster.shown_at(), self._views.site(uuid), past))
+
+    @_answered
+    async def Advise(self, request: pb.AdviseRequest) -> pb.AdviseReply:
+        if request.host:
+            uuid, host = self._names().host(request.host)
+        else:
+            uuid, host = self._names().pool(request.pool), ""
+        pool = self._roster.pools[uuid]
+        snapshot = Snapshot(pool, self._roster.shown_at(), self._views.site(uuid))
+        return messages.advice(pool, host, advise_rebuild(snapshot, host) if host else advise_vms(snapshot))
 
     async def _past(self, uuid: str, own: Ending) -> JournalView:
         """What the journal knows of a pool's earlier changes of master."""

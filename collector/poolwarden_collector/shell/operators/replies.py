@@ -12,6 +12,8 @@ from poolwarden_collector.core.decision.database_age import CopyAge
 from poolwarden_collector.core.evidence.evidence_lines import EvidenceLine
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.refusal import Refused
+from poolwarden_collector.core.model.values import HostId
+from poolwarden_collector.core.report.advise import Advice
 from poolwarden_collector.core.report.drill_report import DrillStatus
 from poolwarden_collector.core.report.explain import Explanation
 from poolwarden_collector.core.report.journal_view import JournalView, PastChange, PastDrill
@@ -130,6 +132,19 @@ def readiness(pool: Pool, reasons: tuple[Unready, ...]) -> pb.PoolReadiness:
     ready = all(reason.severity != CRITICAL for reason in reasons)
     message = pb.PoolReadiness(pool_uuid=pool.record.pool, name=pool.record.display_name, ready=ready)
     message.reasons.extend(pb.Unready(**_plain(reason)) for reason in reasons)
+    return message
+
+
+def advice(pool: Pool, host: HostId, value: Advice) -> pb.AdviseReply:
+    message = pb.AdviseReply(
+        pool_uuid=pool.record.pool,
+        pool_name=pool.record.display_name,
+        host_uuid=host,
+        host_name=pool.record.name_of(host) if host else "",
+        answer=value.answer,
+        sentence=value.sentence,
+    )
+    message.lines.extend(pb.AdviceLine(**_plain(line)) for line in value.lines)
     return message
 
 
