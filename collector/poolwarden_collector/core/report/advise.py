@@ -20,6 +20,7 @@ from poolwarden_collector.core.report.running_vms import down
 from poolwarden_collector.core.state.snapshot import Snapshot
 
 GOOD, BAD, OPEN = "good", "bad", "not known"
+_RANK = {BAD: 0, OPEN: 1, GOOD: 2}
 # What a repository's type means for a host that is installed anew (sm: drivers/*SR.py).
 _HBA = ("lvmohba", "hba", "rawhba", "lvmofcoe")
 _ISCSI = ("lvmoiscsi", "iscsi")
@@ -46,11 +47,11 @@ class Advice:
     lines: tuple[Line, ...]
 
 
-def _advice(question: str, lines: list[Line]) -> Advice:
+def advice(question: str, lines: list[Line]) -> Advice:
     against = [line for line in lines if line.answer == BAD]
     unknown = sum(1 for line in lines if line.answer == OPEN)
     rest = f"; {unknown} thing{'s' if unknown != 1 else ''} no agent reports: look at them first" if unknown else ""
-    ordered = tuple(sorted(lines, key=lambda line: (BAD, OPEN, GOOD).index(line.answer)))
+    ordered = tuple(sorted(lines, key=lambda line: _RANK[line.answer]))
     if against:
         return Advice("no", f"no, {question}: {'; '.join(line.text for line in against)}", ordered)
     return Advice("yes", f"yes, {question}: nothing known stands against it{rest}", ordered)
@@ -72,7 +73,7 @@ def advise_rebuild(pool: Snapshot, host: HostId) -> Advice:
         _interfaces(pool, host),
         _first(pool, host),
     ]
-    return _advice(f"{name} may be rebuilt", [line for line in lines if line is not None])
+    return advice(f"{name} may be rebuilt", [line for line in lines if line is not None])
 
 
 def _role(pool: Snapshot, host: HostId) -> Line:
@@ -205,7 +206,7 @@ def _first(pool: Snapshot, host: HostId) -> Line:
 def advise_vms(pool: Snapshot) -> Advice:
     """Would the VMs of this pool have a place after the loss of any one host, as far as it is reported?"""
     lines = [*_lost(pool), *_by_policy(pool), *_places(pool), *_takers(pool), _memory()]
-    return _advice("every VM has a place without any one host", lines)
+    return advice("every VM has a place without any one host", lines)
 
 
 def _lost(pool: Snapshot) -> list[Line]:
