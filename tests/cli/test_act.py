@@ -1,6 +1,7 @@
 """The commands that ask for an act: what reaches the collector, and how a refusal reads."""
 
 import io
+import json
 from collections.abc import Callable
 
 import pytest
@@ -400,3 +401,35 @@ def test_alerts_lists_whatever_is_no_command_of_its_own(fake: FakeCollector, poo
     said = poolwarden("alerts", "--help").out
     assert "--all" in said and "silence TOPIC --for 2h" in said
     assert "--for DURATION" in poolwarden("alerts", "silence", "--help").out
+
+
+def test_a_switchover_is_watched_to_its_end(fake: FakeCollector, poolwarden: Call) -> None:
+    told = [("designate-intent", "alice hands the role over", "{}"), ("power-reading", "h1 reads ON", "{}")]
+    for outcome, status in (("done", 0), ("failed", 1)):
+        ended = ("designate-result", f"the switchover is {outcome}", json.dumps({"outcome": outcome}))
+        fake.entries = [
+            api.HistoryEntry(seq=number, at="2026-01-01T20:00:00.000Z", kind=kind, text=text, data=data)
+            for number, (kind, text, data) in enumerate([*told, ended], 1)
+        ]
+        said = poolwarden("designate", "host-2", "--wait")
+        assert said.status == status and "alice hands the role over" in said.out
+        assert f"the switchover is {outcome}" in said.out and "reads ON" not in said.out
+        if status:
+            assert "the role was not handed over" in said.err
+
+
+def test_a_dry_run_goes_through_the_list(fake: FakeCollector, poolwarden: Call) -> None:
+    line = api.AdviceLine(topic="HA", answer="bad", text="xapi's HA is armed on host-3", step="xe pool-ha-disable")
+    fake.advice = api.AdviseReply(host_name="host-2", answer="no", sentence="no: xapi's HA is armed")
+    fake.advice.lines.append(line)
+    out = poolwarden("designate", "host-2", "--dry-run").out
+    assert "host-2  NO" in out and "NO  HA: xapi's HA is armed on host-3" in out and "-> xe pool-ha-disable" in out
+    assert out == poolwarden("designate", "host-2", "--dry-run", "--yes").out
+
+
+def test_advice_is_a_plain_answer_with_its_lines(fake: FakeCollector, poolwarden: Call) -> None:
+    fake.advice = api.AdviseReply(host_name="host-2", answer="yes", sentence="yes, host-2 may be rebuilt")
+    fake.advice.lines.append(api.AdviceLine(topic="licence", answer="not known", text="not reported", step="xe x"))
+    for arguments in (("advise", "rebuild", "host-2"), ("advise", "vms")):
+        out = poolwarden(*arguments).out
+        assert "YES" in out and "?   licence: not reported" in out and "-> xe x" in out

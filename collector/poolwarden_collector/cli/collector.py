@@ -119,11 +119,12 @@ class Collector:
         reply: api.PlanReply = self._call(self._stub.Plan, operator_pb2.PlanRequest(pool=pool))
         return reply
 
-    def advise(self, pool: str, host: str) -> "api.AdviseReply":
-        """May this host be rebuilt, or (of a pool) where could its VMs run?"""
+    def advise(self, pool: str, host: str, *, as_master: bool = False) -> "api.AdviseReply":
+        """May this host be rebuilt (``as_master``: take the role), or (of a pool) where could its VMs run?"""
         from poolwarden.v1 import operator_pb2
 
-        reply: api.AdviseReply = self._call(self._stub.Advise, operator_pb2.AdviseRequest(pool=pool, host=host))
+        request = operator_pb2.AdviseRequest(pool=pool, host=host, as_master=as_master)
+        reply: api.AdviseReply = self._call(self._stub.Advise, request)
         return reply
 
     def command(self, request: "api.CommandRequest", limit_s: float = COMMAND_LIMIT_S) -> "api.CommandReply":

@@ -3,15 +3,24 @@
 The collector decides and checks; what is asked for here is only the name that a person must have looked at.
 """
 
+import json
 import sys
+import time
+from typing import TYPE_CHECKING
 
 import click
 
 from poolwarden.typed_names import typed
 from poolwarden_collector.cli.act import actor, ask, say
-from poolwarden_collector.cli.errors import BadInput
+from poolwarden_collector.cli.errors import AnswerIsNo, BadInput
 from poolwarden_collector.cli.see import connect
 from poolwarden_collector.cli.settings import Settings, common_options, reason_option
+
+if TYPE_CHECKING:
+    from poolwarden_collector.cli.collector import Collector
+
+WATCHED_S = 900
+TOLD = ("sync-intent", "sync-result", "designate-intent", "verdict", "master-observed", "designate-result")
 
 
 @click.command(short_help="What a failover of POOL would do, or a planned one to HOST.")
@@ -68,29 +77,84 @@ def _plan(settings: Settings, pool: str | None) -> None:
     show(plan_page(reply), settings)
 
 
-def _designate(settings: Settings, host_name: str, dry_run: bool) -> None:
+def _designate(settings: Settings, host_name: str, dry_run: bool, *, yes: bool = True, wait: bool = False) -> None:
+    """``yes``: nobody is asked; ``wait``: until the switchover has an end."""
     from poolwarden.v1 import operator_pb2
     from poolwarden_collector.cli.names import find_host
 
     with connect(settings) as collector:
-        _, host = find_host(collector, host_name)
+        pool, host = find_host(collector, host_name)
+        asks = not yes and not dry_run and not settings.json and sys.stdin.isatty()
+        if asks or (dry_run and not settings.json):
+            _check_list(collector, host.host_uuid, settings)
+        if asks:
+            click.echo("XenCenter, Xen Orchestra and xe reach nobody for 20-30 s then; VMs run on.", err=True)
+            typed_name = click.prompt(f"Type {host.name} to hand the master's role to it", err=True)
+            if typed_name.strip() != host.name:
+                said = f"{typed_name.strip()!r} is not the host's name; nothing was begun"
+                raise BadInput(said, f"it is called {host.name!r}")
+        before = _newest(collector, pool.pool_uuid) if wait and not dry_run else 0
         command = operator_pb2.Designate(host=host.host_uuid, dry_run=dry_run)
         reply = ask(collector, operator_pb2.CommandRequest(actor=actor(), designate=command), settings)
-    say(reply, settings)
+        say(reply, settings)
+        if wait and not dry_run and not settings.json:
+            _watch(collector, pool.pool_uuid, before, settings)
+
+
+def _check_list(collector: "Collector", host_uuid: str, settings: Settings) -> None:
+    from poolwarden_collector.cli.errors import CollectorFault
+    from poolwarden_collector.cli.layout import show
+    from poolwarden_collector.cli.pages.advice import advice_page
+
+    try:
+        reply = collector.advise("", host_uuid, as_master=True)
+    except CollectorFault:
+        return  # one of an older version has no list; its answer to the command names the first thing that is missing
+    show(advice_page(reply), settings)
+
+
+def _newest(collector: "Collector", pool_uuid: str) -> int:
+    from poolwarden.v1 import operator_pb2
+
+    entries = collector.history(operator_pb2.HistoryRequest(pool=pool_uuid, limit=1)).entries
+    return entries[-1].seq if entries else 0
+
+
+def _watch(collector: "Collector", pool_uuid: str, seen: int, settings: Settings) -> None:
+    """Tell what is journaled of the switchover until it has an end. Raises AnswerIsNo where that is not as meant."""
+    from poolwarden.v1 import operator_pb2
+    from poolwarden_collector.cli.layout import Line, show
+
+    until = time.monotonic() + WATCHED_S
+    while time.monotonic() < until:
+        request = operator_pb2.HistoryRequest(pool=pool_uuid, after_seq=seen, limit=1000)
+        for entry in collector.history(request).entries:
+            seen = entry.seq
+            if entry.kind in TOLD:
+                show([Line(entry.text, label=f"{entry.at[11:19]}  ")], settings)
+            if entry.kind == TOLD[-1]:
+                if json.loads(entry.data or "{}").get("outcome") != "done":
+                    raise AnswerIsNo("the role was not handed over: poolwarden alerts tells what to do")
+                return
+        time.sleep(1)
+    raise AnswerIsNo(f"no end within {WATCHED_S // 60} minutes; it goes on: poolwarden history POOL --follow")
 
 
 @click.command(short_help="Hand the master's role to HOST, which is healthy.")
 @click.argument("host_name", metavar="HOST")
-@click.option("--dry-run", is_flag=True, help="Say what stands against it and what would be done.")
+@click.option("--dry-run", is_flag=True, help="Go through the list of what must hold, and say what would be done.")
+@click.option("--yes", is_flag=True, help="Do not ask for the name at a terminal.")
+@click.option("--wait/--no-wait", default=None, help="Stay until it is over. At a terminal that is so.")
 @reason_option
 @common_options
 @click.pass_obj
-def designate(settings: Settings, host_name: str, dry_run: bool) -> None:
+def designate(settings: Settings, host_name: str, dry_run: bool, yes: bool, wait: bool | None) -> None:
     """Hand the master's role to HOST by xapi's planned switchover. VMs run on; xapi restarts on every host.
 
     Needs a healthy pool with every host live and enabled, and HA off. The database is pushed to every host first.
+    At a terminal the list of what must hold is shown and the name is asked for; XenCenter reaches nobody for 20-30 s.
     """
-    _designate(settings, host_name, dry_run)
+    _designate(settings, host_name, dry_run, yes=yes, wait=sys.stdout.isatty() if wait is None else wait)
 
 
 @click.command("declare-dead", short_help="Tell xapi that HOST, which is off, is dead.")

@@ -370,22 +370,26 @@ class Unready(google.protobuf.message.Message):
 global___Unready = Unready
 
 class AdviseRequest(google.protobuf.message.Message):
-    """Of a host: may it be rebuilt? Of a pool: would its VMs have a place without any one host?"""
+    """Of a host: may it be rebuilt, or (as_master) take the role? Of a pool: would its VMs have a place without any one host?"""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     POOL_FIELD_NUMBER: builtins.int
     HOST_FIELD_NUMBER: builtins.int
+    AS_MASTER_FIELD_NUMBER: builtins.int
     pool: builtins.str
     """exactly one of the two"""
     host: builtins.str
+    as_master: builtins.bool
+    """may the master's role be handed to this host?"""
     def __init__(
         self,
         *,
         pool: builtins.str = ...,
         host: builtins.str = ...,
+        as_master: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["host", b"host", "pool", b"pool"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["as_master", b"as_master", "host", b"host", "pool", b"pool"]) -> None: ...
 
 global___AdviseRequest = AdviseRequest
 

@@ -53,7 +53,7 @@ def advice(question: str, lines: list[Line]) -> Advice:
     rest = f"; {unknown} thing{'s' if unknown != 1 else ''} no agent reports: look at them first" if unknown else ""
     ordered = tuple(sorted(lines, key=lambda line: _RANK[line.answer]))
     if against:
-        return Advice("no", f"no, {question}: {'; '.join(line.text for line in against)}", ordered)
+        return Advice("no", f"no: {'; '.join(line.text for line in against)}", ordered)
     return Advice("yes", f"yes, {question}: nothing known stands against it{rest}", ordered)
 
 

@@ -34,7 +34,6 @@ from poolwarden.v1 import operator_pb2_grpc as rpc
 from poolwarden_collector.core.followups.power_switch import test_limit
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.events import OperatorSaid
-from poolwarden_collector.core.report.advise import advise_rebuild, advise_vms
 from poolwarden_collector.core.report.drill_report import drill_plan
 from poolwarden_collector.core.report.explain import explain
 from poolwarden_collector.core.report.journal_view import JournalView
@@ -64,6 +63,7 @@ from poolwarden_collector.shell.operators import replies as messages
 from poolwarden_collector.shell.operators import tls as operator_tls
 from poolwarden_collector.shell.operators.access import Denied
 from poolwarden_collector.shell.operators.admission import Admission, Stranger
+from poolwarden_collector.shell.operators.advice import advised
 from poolwarden_collector.shell.operators.capsules import CapsuleCalls
 from poolwarden_collector.shell.operators.enrolments import EnrolmentsApi
 from poolwarden_collector.shell.operators.front import Front
@@ -277,13 +277,7 @@ class OperatorApi(rpc.OperatorServicer):
 
     @_answered
     async def Advise(self, request: pb.AdviseRequest) -> pb.AdviseReply:
-        if request.host:
-            uuid, host = self._names().host(request.host)
-        else:
-            uuid, host = self._names().pool(request.pool), ""
-        pool = self._roster.pools[uuid]
-        snapshot = Snapshot(pool, self._roster.shown_at(), self._views.site(uuid))
-        return messages.advice(pool, host, advise_rebuild(snapshot, host) if host else advise_vms(snapshot))
+        return advised(request, self._names(), self._roster, self._views)
 
     async def _past(self, uuid: str, own: Ending) -> JournalView:
         """What the journal knows of a pool's earlier changes of master."""
