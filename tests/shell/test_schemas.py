@@ -190,7 +190,7 @@ def spoiled(folder: Path, **columns: object) -> Journal:
     journal.commit(POOL, [good, good, Entry(Kind.PAUSED, "paused", {"reason": "work"})])
     with journal._transaction("a test") as db:
         names = ", ".join(f"{name} = ?" for name in columns)
-        db.execute(f"UPDATE entries SET {names} WHERE seq = 3", list(columns.values()))
+        db.execute(f"UPDATE entries SET {names}, checked = NULL WHERE seq = 3", list(columns.values()))
     return journal
 
 

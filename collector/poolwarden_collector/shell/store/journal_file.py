@@ -25,7 +25,7 @@ from sqlite_utils import Database
 
 from poolwarden_collector.shell.store import running_mark, salvage
 
-SCHEMA = 6
+SCHEMA = 7
 _BUSY_S = 2.0
 
 _TABLES = """
@@ -132,6 +132,8 @@ CREATE INDEX entries_kind ON entries (pool, kind, seq);
 CREATE INDEX entries_at ON entries (at);
 CREATE INDEX outbox_next ON outbox (sink, fold, next_try_ms, id) WHERE status = 'pending';
 """,
+    # Of each entry a checksum of what decides in it (journal_rows.py); those written before have none.
+    6: "ALTER TABLE entries ADD COLUMN checked INTEGER;",
 }
 
 

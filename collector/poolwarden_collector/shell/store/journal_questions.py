@@ -13,6 +13,8 @@ from sqlite_utils import Database
 
 from poolwarden_collector.core.model.values import PoolId
 from poolwarden_collector.shell.store import silences
+from poolwarden_collector.shell.store.entry_checksum import sound
+from poolwarden_collector.shell.store.journal_file import JournalError
 from poolwarden_collector.shell.store.journal_rows import DECISION, Row, row_of
 
 Among = frozenset[PoolId] | None  # of these pools alone; None: of all
@@ -74,7 +76,10 @@ class Questions:
         number = wanted.isascii() and wanted.isdigit() and len(wanted) <= 18
         values = {"seq": int(wanted) if number else -1, "failover": wanted or "-"}
         with self._beside() as db:
-            return next((row_of(row) for row in db.query(DECISION, values)), None)
+            row = next(db.query(DECISION, values), None)
+        if row is not None and not sound(row):
+            raise JournalError(f"entry {row['seq']} is damaged: it does not match its checksum")
+        return row_of(row) if row is not None else None
 
     def alerts(
         self, pool: PoolId = "", open_only: bool = False, limit: int = 0, among: Among = None

@@ -4,6 +4,8 @@ Rules
 -----
 * An entry that this version does not know, or that is damaged, is an error that names the entry, its pool, what is
   unknown in it, which release wrote it and what to do.
+* Each entry has a checksum (entry_checksum.py). One that does not match it is damaged, and the next start leaves it out
+  as one that cannot be read (salvage.py). What was written before there were any has none.
 * Epochs and terms are unsigned, as in the contract, and stored in SQLite's signed numbers bit by bit.
 """
 
@@ -18,6 +20,8 @@ from typing import Any
 from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.epoch import HIGHEST
 from poolwarden_collector.core.model.values import PoolId
+from poolwarden_collector.shell.store import salvage
+from poolwarden_collector.shell.store.entry_checksum import checksum, sound
 from poolwarden_collector.shell.store.journal_file import JournalError
 
 # The newest decision with a stored input, by its number or its failover: each by an index.
@@ -63,6 +67,13 @@ def entry_of(path: Path, row: dict[str, Any], releases: dict[int, str]) -> Entry
     texts = (row["text"], row["failover"], row["actor"])
     if not isinstance(data, dict) or type(row["term"]) is not int or not all(isinstance(each, str) for each in texts):
         raise not_understood(path, row, releases, "its columns are not of their types")
+    if not sound(row):
+        salvage.suspect(path)
+        which = f"entry {row['seq']} of pool {row['pool']} ({row['kind']})"
+        raise JournalError(
+            f"{path}: {which} is damaged: it does not match its checksum; restart the collector, which leaves it out, "
+            "takes over the others and says what is lost"
+        )
     return Entry(_KINDS[row["kind"]], row["text"], data, row["failover"], unsigned(row["term"]), row["actor"])
 
 
@@ -80,12 +91,14 @@ def not_understood(path: Path, row: dict[str, Any], releases: dict[int, str], wh
 def stored(row: Row) -> dict[str, Any]:
     """The row as the table holds it."""
     values = {name: getattr(row, name) for name in Row.__slots__}
-    return values | {"epoch": signed(row.epoch), "term": signed(row.term)}
+    values |= {"epoch": signed(row.epoch), "term": signed(row.term)}
+    return values | {"checked": checksum(values)}
 
 
 def row_of(values: dict[str, Any]) -> Row:
     """The row of what the table holds."""
-    return Row(**{**values, "epoch": unsigned(values["epoch"]), "term": unsigned(values["term"])})
+    named = {name: values[name] for name in Row.__slots__}
+    return Row(**{**named, "epoch": unsigned(values["epoch"]), "term": unsigned(values["term"])})
 
 
 def signed(number: int) -> int:

@@ -25,6 +25,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.shell.store.entry_checksum import checksum, sound
 
 LAST_KEPT = 1_000  # entries, of all pools together
 MOST_AN_HOUR = 10_000
@@ -222,9 +223,19 @@ def remove(db: Database, cut: Cut) -> None:
     for seq in cut.entries:
         db.execute("DELETE FROM entries WHERE seq = ?", [seq])
     for seq in cut.inputs:
-        db.execute("UPDATE entries SET data = json_remove(data, '$.input', '$.step') WHERE seq = ?", [seq])
+        _remove_input(db, seq)
     for mark, to in cut.to:
         db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", [mark, str(to)])
+
+
+def _remove_input(db: Database, seq: int) -> None:
+    row = next(db.query("SELECT * FROM entries WHERE seq = ?", [seq]), None)
+    if row is None or not sound(row):
+        return  # a new checksum would make what is damaged look right
+    db.execute("UPDATE entries SET data = json_remove(data, '$.input', '$.step') WHERE seq = ?", [seq])
+    if row["checked"] is not None:
+        row = next(db.query("SELECT * FROM entries WHERE seq = ?", [seq]))
+        db.execute("UPDATE entries SET checked = ? WHERE seq = ?", [checksum(row), seq])
 
 
 def _old(

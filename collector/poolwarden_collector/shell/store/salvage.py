@@ -20,7 +20,9 @@ Rules
   have said so (``journal-restored``); before that none is folded over the gap.
 * What was found stands in the journal in one line until a person has taken note of it: an alert, ``status`` and
   ``doctor`` say it.
-* Nothing but SQLite's own word for damage begins this: an input or output error may pass.
+* An entry that does not match its checksum (entry_checksum.py) is left out as one that cannot be read. It is found
+  where entries are read: by a record's fold, which leaves the mark.
+* Nothing but SQLite's own word for damage, and such a mark, begins this: an input or output error may pass.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ from pathlib import Path
 from typing import Any
 
 from poolwarden_collector.shell.store import log_damage, running_mark
+from poolwarden_collector.shell.store.entry_checksum import sound
 from poolwarden_collector.shell.store.read_only import read_only
 
 CHECKED_WHOLE = 64 << 20  # bytes
@@ -98,6 +101,8 @@ def damage(path: Path) -> str:
             for what in ("1",) if whole else ():
                 if why := _found(db, f"quick_check({what})"):
                     return why
+            if mark.exists() and (why := _wrong_entry(db)):
+                return why
             # A check of pages and rows says nothing of rows that an index has alone.
             for what in sorted(tables & _SMALL):
                 if why := _found(db, f"integrity_check({what})"):
@@ -108,6 +113,17 @@ def damage(path: Path) -> str:
         return str(error)
     mark.unlink(missing_ok=True)
     return ""
+
+
+def _wrong_entry(db: sqlite3.Connection) -> str:
+    """The first entry that does not match its checksum, and how many do not; empty: there is none."""
+    cursor = db.execute("SELECT * FROM entries")
+    names = [column for column, *_ in cursor.description]
+    wrong = [row for row in (dict(zip(names, values, strict=True)) for values in cursor) if not sound(row)]
+    if not wrong:
+        return ""
+    more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+    return f"entry {wrong[0]['seq']} of pool {wrong[0]['pool']}{more} does not match its checksum"
 
 
 def _found(db: sqlite3.Connection, check: str) -> str:
@@ -182,6 +198,9 @@ def _copied(
         marks = ", ".join("?" * (len(columns) + 1))
         reader = _Reader(old, name, wanted)
         for row in reader.rows():
+            if name == "entries" and not sound(dict(zip(columns, row[1:], strict=True))):
+                reader.holes.append(int(row[0]))
+                continue
             done = new.execute(f"INSERT OR IGNORE INTO {name} (rowid, {wanted}) VALUES ({marks})", row)  # noqa: S608
             if done.rowcount == 1:
                 rows[name] = rows.get(name, 0) + 1
