@@ -505,8 +505,11 @@ def _alike(was: Any, is_now: Any, place: Place, told: list[tuple[Place, int]]) -
             elif not (_alike(before, after, (*place, name), told) if name in into else before == after):
                 return False
         return True
-    if _several(was) and _several(is_now) and len(was) == len(is_now):
-        return all(_alike(a, b, (*place, at), told) for at, (a, b) in enumerate(zip(was, is_now, strict=True)))
+    if kind is tuple and len(was) == len(is_now):
+        for at, (before, after) in enumerate(zip(was, is_now, strict=True)):
+            if after is not before and not _alike(before, after, (*place, at), told):
+                return False
+        return True
     return bool(was == is_now)
 
 
