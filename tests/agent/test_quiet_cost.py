@@ -43,7 +43,7 @@ def asked(monkeypatch):
 def side(tree, monkeypatch):
     monkeypatch.setattr(xenstore, "running", lambda path: ["vm-1"])
     here = ("127.0.0.1", 1)
-    config = Config((here,), "c", "", here, 1, "", "", "ca.pem", "cert.pem", "key.pem", (), "off")
+    config = Config((here,), "c", "", here, 1, "", "", "ca.pem", "cert.pem", "key.pem", (), "hand-over")
     made = HostSide(Dom0(str(tree.root), config), "3.6.8", background=True)
     made.observer.look_at_host()
     made.observer.look_at_host()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import tarfile
 import time
 from collections import namedtuple
 from pathlib import Path
@@ -21,8 +22,9 @@ from poolwarden_collector.shell.store.capsules import Capsules, NoRoom, Offered
 from poolwarden_collector.shell.store.journal_rows import Row
 
 from .rig import HOSTS, POOL, PlayedAgent, running, until
-from .test_operator_access import caller, ended, operator, two_pools
-from .test_operator_api import OTHER, operated
+from .test_operator_access import SECRET, ended, two_pools
+from .test_operator_api import FAR, OTHER, operated
+from .test_operator_tls import address, caller, operator, poolwarden
 
 DATA = os.urandom(intake.PIECE) + b"the end of it"
 ID = "0123456789abcdef" * 2
@@ -220,6 +222,26 @@ async def test_a_customer_is_shown_the_capsules_of_his_pool_alone(tmp_path: Path
                     assert theirs.code() is grpc.StatusCode.NOT_FOUND
             theirs = await ended(stub.ListCapsules(pb.ListCapsulesRequest(pool=OTHER)))
             assert theirs.code() is grpc.StatusCode.NOT_FOUND
+
+
+@pytest.mark.slow
+@pytest.mark.asyncio
+async def test_a_customers_archive_holds_nothing_of_another_pool(tmp_path: Path) -> None:
+    async with two_pools(tmp_path) as rig:
+        for agent in rig.agents:
+            await offer(agent)
+            await hand_over(agent)
+        out = tmp_path / "mine.tar.gz"
+        words = ("export", "--since", "2020-01-01", "--out", out)
+        done = await poolwarden(address(rig), *words, tls=operator(rig, "carl"))
+        assert done.status == 0, done.error
+        with tarfile.open(out) as tar:
+            whole = b"".join(m.name.encode() + tar.extractfile(m).read() for m in tar)  # type: ignore[union-attr]
+        assert POOL.encode() in whole and ID.encode() in whole
+        assert not [theirs for theirs in (SECRET, OTHER, FAR) if theirs.encode() in whole]
+        refused = await poolwarden(address(rig), "export", "--since", "1h", "--pool", OTHER, "--out", tmp_path / "x",
+                                   tls=operator(rig, "carl"))  # fmt: skip
+        assert refused.status == 2 and not (tmp_path / "x").exists()
 
 
 # ------------------------------------------------------------------------------------------------ the store alone
