@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from tests.core.pool import POOL
+from tests.core.pool import POOL, Guarded
 from tests.shell.many import host_of, uuid_of
 
 from poolwarden.v1 import operator_pb2 as pb
@@ -96,6 +96,19 @@ async def test_a_pool_says_what_the_command_line_says(site: Site) -> None:
     ):
         assert " ".join(sentence.split()) in text, sentence
     assert "poolwarden confirm-fenced host-1" in text and "Who sees whom" in text
+
+
+async def test_nobody_is_told_to_be_ready_while_a_failover_is_under_way(tmp_path: Path) -> None:
+    pool = Guarded()
+    pool.cut_power()
+    while pool.pool.record.failover is None:
+        pool.run(1_000)
+    async with paged(tmp_path, (pool.pool,)) as site:
+        site.parts.service.roster.now = lambda: pool.now  # type: ignore[method-assign]
+        site.user("anna")
+        await site.sign_in("anna")
+        for path in ("/", f"/pools/{POOL}"):
+            assert "no: a failover is under way" in await site.get(path), path
 
 
 async def test_a_matrix_says_who_sees_whom(site: Site) -> None:
