@@ -330,7 +330,7 @@ def test_reports_that_say_nothing_new_are_taken_in_and_the_rest_goes_on() -> Non
 
 
 def test_a_step_that_was_due_and_found_nothing_leaves_the_same_rest() -> None:
-    """Three minutes of reports and ticks: what comes of it is what comes of whole steps, and few rests are asked for."""
+    """Minutes of reports and ticks: what comes of it is what comes of whole steps, and few rests are asked for."""
     pool = _settled()
     found, began, steps, asked = _rest(pool), pool.now, 0, 1
     while pool.now < began + 180_000:
