@@ -145,8 +145,11 @@ def _generate(state: Path) -> None:
     journal.close()
     with sqlite3.connect(state / FILE) as db:
         db.execute("PRAGMA synchronous = OFF")
-        insert = "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        # The last column: no checksum, as of entries from before there were any.
+        insert = "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)"
         db.executemany(insert, _rows(first, epoch, pools))
+        # What was written just now is as old as the rest: the look for what is old ends at the first young entry.
+        db.execute("UPDATE entries SET at = (SELECT min(at) FROM entries) WHERE seq < ?", [first])
     db.close()
 
 

@@ -22,8 +22,8 @@ from poolwarden_collector.shell.store.journal import Journal, JournalError
 
 EVERY_S = 60.0
 OLD_EVERY = 60  # rounds
-SNAPSHOTS_AT_ONCE = 4  # in one transaction
-_BETWEEN_S = 0.05  # two pieces of what is removed
+SNAPSHOTS_AT_ONCE = 2  # in one transaction
+_BETWEEN_S = 0.02  # two pieces of what is removed
 
 _log = logging.getLogger(__name__)
 

@@ -30,7 +30,7 @@ from poolwarden_collector.shell.store.entry_checksum import checksum, sound
 LAST_KEPT = 1_000  # entries, of all pools together
 MOST_AN_HOUR = 10_000
 _LOOKED_AT = 2_000  # rows of one look
-_AT_ONCE = 50  # rows of one transaction
+_AT_ONCE = 10  # rows of one transaction: it holds the writer for as long as another pool's commit
 
 
 class Keeping(Enum):
