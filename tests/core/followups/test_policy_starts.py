@@ -8,6 +8,7 @@ from tests.core.followups.test_lost_vms import ABLE, World, back, restart
 from tests.core.pool import QUIET, Guarded, Host, uuid
 
 from poolwarden_collector.core.followups import policy_starts
+from poolwarden_collector.core.followups.declare_dead import wants_reading
 from poolwarden_collector.core.followups.policy_starts import CAPABILITY
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.host_facts import Finding, HostFacts, Probe, ProbeOutcome
@@ -376,6 +377,18 @@ def test_a_policy_that_is_switched_off_and_a_list_that_is_forgotten_end_the_queu
         w.g.say("start-lost", forget="yes")
     w.g.run(180_000)
     assert len(w.started) == 1 and w.states().get("vm-2", "lost") == "lost"
+    assert not wants_reading(Snapshot(w.g.pool, w.g.now, w.g.site), uuid(1))
+
+
+def test_what_was_said_of_a_list_that_is_forgotten_is_over() -> None:
+    """The alert itself names this command."""
+    w = Wishing()
+    w.dies()
+    nowhere(w)
+    w.holds("VM_REQUIRES_SR shared")
+    w.g.say("start-lost", forget="yes")
+    w.g.run(120_000)
+    assert not [key for key in w.g.pool.record.open_alerts if "not-started" in key]
 
 
 def test_over_a_restart_of_the_collector_delays_begin_anew_and_an_unknown_start_is_not_repeated() -> None:
@@ -423,3 +436,37 @@ def test_readiness_announces_the_first_start_until_there_was_one() -> None:
     w.dies()
     assert w.starts_all()
     assert told(w) == ""
+
+
+# ------------------------------------------------------------------------------------------------ its host leaves
+
+
+def left(w: Wishing) -> None:
+    """The master's list of hosts has the dead one no more: xe host-forget."""
+
+    def less(told: HostFacts) -> HostFacts:
+        if told.pool_view is None:
+            return told
+        hosts = tuple(item for item in told.pool_view.hosts if item.host != uuid(1))
+        return replace(told, pool_view=replace(told.pool_view, hosts=hosts))
+
+    told_otherwise(w.g, less)
+
+
+def test_the_vms_of_a_host_that_leaves_the_pool_are_no_longer_queued() -> None:
+    w = Wishing()
+    w.wishes = {"vm-1": StartWish(True, order=0, delay=600_000), "vm-2": StartWish(True, order=1)}
+    w.dies()
+    w.until(lambda: len(w.started) == 1, 60_000)
+    left(w)
+    w.until(lambda: w.g.has(Kind.HOST_LEFT), 120_000)
+    w.g.run(700_000)
+    assert len(w.started) == 1 and w.states() == {"vm-1": "started", "vm-2": "failed"}
+    assert "has left the pool" in w.alerts()
+    no = w.g.say("start-lost")
+    assert no is not None and no.code == "host-left" and "--forget" in no.next_step
+    dry = w.g.say("start-lost", dry_run="yes")
+    assert dry is not None and dry.accepted and "has left the pool" in dry.text
+    w.g.say("start-lost", forget="yes")
+    w.g.run(120_000)
+    assert not w.states() and not [key for key in w.g.pool.record.open_alerts if "lost" in key or "not-start" in key]

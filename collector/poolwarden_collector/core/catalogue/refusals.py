@@ -42,6 +42,10 @@ COMMANDS: dict[str, Meaning] = {
     "failover-open": Meaning("the open failover decides about that host", "wait, or `poolwarden status POOL`"),
     "ha-armed": Meaning("xapi's own HA is in charge", "by hand, or `xe pool-ha-disable` first"),
     "held": Meaning("the pool, the host or the collector holds still: paused, held, start-up", _EXPLAIN),
+    "host-left": Meaning(
+        "the host is no host of the pool any more: nothing reads whether it is off",
+        "`poolwarden start-lost POOL --forget`, then `xe vm-start`",
+    ),
     "host-unheard": Meaning("a host that could be master is not heard", "start its agent, or confirm that it is off"),
     "is-master": Meaning(
         "a member is drilled, and that host is the master", "name another host, or leave the step out"

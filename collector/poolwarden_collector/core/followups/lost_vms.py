@@ -50,8 +50,10 @@ def command_start_lost(tx: Transaction, said: OperatorSaid, verdict: Verdict) ->
         return Refused("nothing-lost", "no VM of this pool is on record as lost with a dead host")
     if said.arg("forget"):
         return _forget(tx, said, len(lost))
-    no = _refusal(tx, lost, verdict)
+    left, lost = [vm for vm in lost if _left(tx, vm)], [vm for vm in lost if not _left(tx, vm)]
+    no = _refusal(tx, lost, verdict) if lost else _of_hosts_that_left(tx, left)
     if no is not None and said.arg("dry_run"):
+        lost = lost or left
         names = ", ".join(sorted(vm.name for vm in lost))
         step = f". First: {no.next_step}" if no.next_step else ""
         return f"{len(lost)} lost VMs: {names}; none can be started now: {no.why}{step}"
@@ -103,6 +105,18 @@ def _refusal(pool: Snapshot, lost: list[LostVm], verdict: Verdict) -> Refused | 
     return None
 
 
+def _left(pool: Snapshot, vm: LostVm) -> bool:
+    """Is its host no host of the pool any more (xe host-forget, pool-eject)? Then nothing reads whether it is off."""
+    return vm.host not in pool.record.after.dead
+
+
+def _of_hosts_that_left(pool: Snapshot, left: list[LostVm]) -> Refused:
+    names = ", ".join(sorted({pool.name(vm.host) for vm in left}))
+    why = f"{names} has left the pool: whether it is off is not read any more"
+    step = f"poolwarden start-lost {pool.record.display_name} --forget; then xe vm-start for each, if it is off"
+    return Refused("host-left", why, step)
+
+
 def _startable(pool: Snapshot, host: HostId) -> bool:
     """Are this host's domains gone for certain: declared dead on a power proof, or back in another boot?"""
     dead = pool.record.after.dead.get(host)
@@ -126,6 +140,8 @@ def _clear(tx: Transaction, host: HostId, text: str, actor: str = "poolwarden") 
 def start_queued(tx: Transaction, verdict: Verdict) -> None:
     """See what runs, learn what was started, start the next of the queue; ask once where the others could start."""
     lost = tx.record.after.lost
+    if not lost:
+        policy_starts.nothing_lost(tx)
     if not lost or not verified(tx) or tx.failover is not None:
         return
     vm_places.learn(tx)
@@ -167,6 +183,9 @@ def _result(tx: Transaction, vm: LostVm, state: str, why: str, on: HostId = "") 
 
 def _start(tx: Transaction, vm: LostVm, verdict: Verdict) -> bool:
     """Order this VM's start if nothing stands against it; True if it was ordered."""
+    if _left(tx, vm):
+        _result(tx, vm, "failed", _of_hosts_that_left(tx, [vm]).why)
+        return False
     if vm.by_policy and not policy_starts.its_turn(tx, vm, verdict):
         return False
     if not _startable(tx, vm.host) or not _gone_for_certain(tx, vm) or not vm_places.located(tx, [vm.vm]):

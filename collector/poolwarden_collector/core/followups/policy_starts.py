@@ -85,6 +85,11 @@ def advance(tx: Transaction, verdict: Verdict) -> None:
     _see(tx, tuple(held), frozenset(reading))
 
 
+def nothing_lost(tx: Transaction) -> None:
+    """The list is empty, by a person's word too: what was said of its VMs is over, no power is read for them."""
+    _see(tx, (), frozenset())
+
+
 def _judge(tx: Transaction, vm: LostVm, verdict: Verdict) -> Reason | None:
     """Queue this VM or let it go; what stands against its start by policy where its owner wishes it, else None."""
     if vm.state == "failed" and vm.by_policy:
