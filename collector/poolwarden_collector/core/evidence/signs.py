@@ -151,7 +151,7 @@ def _xapi(pool: Snapshot, host: HostId) -> Xapi:
         return Xapi.UNKNOWN
     x, p = agent.facts.xapi, pool.policy
     at = agent.facts.observed.xapi
-    if at is not None and pool.now - at > FACTS_FRESH_MS:
+    if at is not None and _told_too_long_ago(pool, x.liveness, at):
         return Xapi.UNKNOWN  # the agent reports, but whoever looks at xapi there has stopped looking
     if x.liveness is Liveness.ANSWERS and x.slow_ms and x.socket_liveness in (Liveness.ANSWERS, Liveness.SILENT):
         return Xapi.SLOW
@@ -169,6 +169,11 @@ def _xapi(pool: Snapshot, host: HostId) -> Xapi:
     both = x.socket_liveness is Liveness.SILENT and x.socket_since is not None
     hung = both and min(age, pool.now - (x.socket_since or pool.now)) >= p.xapi_hung_after
     return Xapi.HUNG if hung else Xapi.UNWELL
+
+
+def _told_too_long_ago(pool: Snapshot, liveness: Liveness, at: Ms) -> bool:
+    """An answer that was the newest of what is read so far stands where the collector itself is behind; a no does not."""
+    return (pool.asof if liveness is Liveness.ANSWERS else pool.now) - at > FACTS_FRESH_MS
 
 
 def _master_xapi(pool: Snapshot, master: HostId) -> Xapi:
