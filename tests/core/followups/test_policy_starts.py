@@ -19,6 +19,7 @@ from poolwarden_collector.core.model.power import Power
 from poolwarden_collector.core.model.values import Tri
 from poolwarden_collector.core.report.journal_view import JournalView
 from poolwarden_collector.core.report.weaknesses import readiness
+from poolwarden_collector.core.state.followup_record import fold_followups
 from poolwarden_collector.core.state.snapshot import Snapshot
 
 pytestmark = pytest.mark.slow  # minutes of a pool's life in each
@@ -470,3 +471,40 @@ def test_the_vms_of_a_host_that_leaves_the_pool_are_no_longer_queued() -> None:
     w.g.say("start-lost", forget="yes")
     w.g.run(120_000)
     assert not w.states() and not [key for key in w.g.pool.record.open_alerts if "lost" in key or "not-start" in key]
+
+
+# ------------------------------------------------------------------------------------------------ lost once more
+
+
+def lost_with_one_started() -> Wishing:
+    """vm-1 was started by policy, vm-2 still waits for a word."""
+    w = Wishing()
+    w.wishes["vm-2"] = StartWish(False)
+    w.dies()
+    w.until(lambda: w.states() == {"vm-1": "started", "vm-2": "lost"}, 60_000)
+    return w
+
+
+def test_a_vm_that_went_home_and_is_lost_with_another_boot_of_its_host_is_down() -> None:
+    w = lost_with_one_started()
+    back(w)
+    w.g.host(1).domains = ("vm-1",)
+    w.g.run(20_000)
+    w.g.cut_power()
+    w.g.run(30_000)
+    w.g.say("declare-dead", 1, typed_name="host-1")
+    w.g.run(60_000)
+    assert w.states() == {"vm-1": "lost", "vm-2": "lost"}
+    w.wishes["vm-2"] = StartWish(True)
+    w.g.say("start-lost")
+    assert w.g.run(30_000) is None and [vm for vm, _ in w.started].count("vm-1") == 2
+
+
+def test_a_vm_that_was_started_and_is_listed_again_is_down_and_a_persons_to_start() -> None:
+    """A newer master's copy of the database has it where it was before, and no host that is heard runs it."""
+    w = lost_with_one_started()
+    lost = [{"vm": vm, "name": vm, "seen": True} for vm in ("vm-1", "vm-2")]
+    entry = replace(w.g.entry(Kind.LOST_VMS), data={"host": uuid(1), "vms": lost})
+    found = fold_followups(w.g.pool.record.after, entry).lost
+    assert {vm: item.state for vm, item in found.items()} == {"vm-1": "failed", "vm-2": "lost"}
+    assert found["vm-1"].by_policy and "runs nowhere any more" in found["vm-1"].why

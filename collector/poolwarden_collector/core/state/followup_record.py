@@ -46,7 +46,8 @@ class LostVm:
     """A VM that ran on a dead host; ``state``: lost, queued, starting, started, running, failed.
 
     ``seen``: its host's own agent had it among its domains when it was last heard; None: that is not known any more.
-    ``by_policy``: it was queued by the policy start_lost, not at a person's word.
+    ``by_policy``: it was queued by the policy start_lost, not at a person's word. ``boot_id``: of its host, in which it
+    was lost; empty: listed by an earlier version.
     """
 
     vm: str
@@ -58,6 +59,7 @@ class LostVm:
     why: str = ""
     seen: bool | None = None
     by_policy: bool = False
+    boot_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,11 +165,27 @@ def _of_dead(**changes: Any) -> Callable[[Aftermath, Entry], Aftermath]:
 def _lost_vms(after: Aftermath, entry: Entry) -> Aftermath:
     host = entry.data["host"]
     kept = {vm: item for vm, item in after.lost.items() if item.host != host}
-    found = {item["vm"]: LostVm(item["vm"], item["name"], host, seen=item.get("seen")) for item in entry.data["vms"]}
-    # What was tried by policy stays so when its host is listed again: nobody but a person has it tried anew.
+    boot = after.dead[host].boot_id if host in after.dead else ""
+    found = {
+        item["vm"]: LostVm(item["vm"], item["name"], host, seen=item.get("seen"), boot_id=boot)
+        for item in entry.data["vms"]
+    }
+    # What was tried by policy stays so when its host is listed again: nobody but a person has it tried anew. In another
+    # boot it is lost anew.
     before = (after.lost.get(vm) for vm in found)
-    tried = {item.vm: item for item in before if item and item.host == host and item.by_policy and item.state != "lost"}
+    tried = {
+        item.vm: _listed_again(item)
+        for item in before
+        if item and item.host == host and item.by_policy and item.state != "lost" and item.boot_id in ("", boot)
+    }
     return _of_dead(listed=True)(replace(after, lost={**kept, **found, **tried}), entry)
+
+
+def _listed_again(item: LostVm) -> LostVm:
+    """A list names no VM that runs: one that was started before has been lost since, wherever that was."""
+    if item.state not in ("started", "running"):
+        return item
+    return replace(item, state="failed", why="it was started before, and runs nowhere any more", on="", order="")
 
 
 def _of_vm(after: Aftermath, entry: Entry) -> Aftermath:
