@@ -11,6 +11,7 @@ from poolwarden_collector.core.followups import policy_starts
 from poolwarden_collector.core.followups.declare_dead import wants_reading
 from poolwarden_collector.core.followups.policy_starts import CAPABILITY
 from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.events import OrderAnswered
 from poolwarden_collector.core.model.host_facts import Finding, HostFacts, Probe, ProbeOutcome
 from poolwarden_collector.core.model.order_results import OrderOutcome, Outcome, StartWish, VmPlace
 from poolwarden_collector.core.model.orders import LocateVms, Order, StartVm
@@ -34,6 +35,7 @@ class Wishing(World):
     def __init__(self, vms: int = 2, policy: Policy = TAGGED, able: frozenset[str] = ALL_ABLE, hosts: int = 3) -> None:
         self.wishes: dict[str, StartWish | None] = {}
         self.power_state = "Halted"
+        self.slow = False
         self.asked: list[tuple[str, ...]] = []
         super().__init__(hosts, vms, policy=policy)
         for host in self.g.hosts:
@@ -123,6 +125,29 @@ def test_the_wish_is_asked_for_anew_for_each_start() -> None:
     w.dies()
     assert w.starts_all()
     assert w.asked.count(("vm-1",)) >= 1 and w.asked.count(("vm-2",)) >= 1
+
+
+def test_a_slow_xapi_is_asked_once_and_its_late_answer_counts() -> None:
+    """A hundred VMs, a xapi that has just started: it takes longer than an order is valid."""
+    w = Wishing()
+    w.g.cut_power()
+    answers: list[tuple[Host, OrderOutcome]] = []
+    w.slow = True
+
+    def late(host: Host, order: Order) -> OrderOutcome | None:
+        told = w.answer(host, order)
+        if isinstance(order.kind, LocateVms) and w.slow and told is not None:
+            answers.append((host, told))
+            return None
+        return told
+
+    w.g.on_order = late
+    w.until(lambda: bool(answers), 120_000)
+    w.g.run(50_000)
+    assert len(answers) == 1 and w.started == []
+    w.slow = False
+    w.g.feed(OrderAnswered(answers[0][0].uuid, answers[0][0].stream, answers[0][1]))
+    assert w.starts_all()
 
 
 # ------------------------------------------------------------------------------------------------ what holds it

@@ -14,6 +14,7 @@ from poolwarden_collector.core.evidence.mastership import verified
 from poolwarden_collector.core.model.order_results import VmPlace
 from poolwarden_collector.core.model.orders import LocateVms
 from poolwarden_collector.core.model.values import HostId, Ms
+from poolwarden_collector.core.state.live import Sent
 from poolwarden_collector.core.state.live_slices import ToldPlace, VmPlaces
 from poolwarden_collector.core.state.order_delivery import ORDER_VALID_MS
 from poolwarden_collector.core.state.snapshot import Snapshot
@@ -21,6 +22,8 @@ from poolwarden_collector.core.state.transaction import Transaction
 
 PER_ORDER = 100
 PLACES_FRESH_MS: Ms = 60_000
+# Right after a promotion xapi is slow: an agent that has taken the order asks it for up to a minute.
+ANSWER_MS: Ms = ORDER_VALID_MS + 60_000
 
 
 def told_place(pool: Snapshot, vm: str) -> ToldPlace | None:
@@ -68,6 +71,13 @@ def ask(tx: Transaction, vms: Iterable[str]) -> None:
     learn(tx)
 
 
+def _awaited(pool: Snapshot, sent: Sent) -> bool:
+    """May an answer still come: from this master, on the stream that the order went out on?"""
+    agent = pool.agent(sent.host)
+    same = sent.host == verified(pool) and agent is not None and agent.stream == sent.stream
+    return pool.now - sent.at < (ANSWER_MS if same else ORDER_VALID_MS)
+
+
 def learn(tx: Transaction) -> None:
     """Take in what has been answered."""
     still = []
@@ -76,7 +86,7 @@ def learn(tx: Transaction) -> None:
         if sent is not None and sent.result is not None:
             found = {place.vm: ToldPlace(place, sent.at, tx.now) for place in sent.result.vm_places}
             tx.change(VmPlaces, places={**tx.live.vm_places.places, **found})
-        elif sent is not None and tx.now - sent.at < ORDER_VALID_MS:
+        elif sent is not None and _awaited(tx, sent):
             still.append(order_id)
     if tuple(still) != tx.live.vm_places.locating:
         tx.change(VmPlaces, locating=tuple(still))
