@@ -304,6 +304,17 @@ def test_what_its_own_host_did_not_run_at_the_end_is_a_persons_to_judge() -> Non
     assert "did not have it running when it was last heard" in w.alerts()
 
 
+def test_what_a_host_ran_long_before_its_end_is_not_what_it_ran_at_its_end() -> None:
+    """Its agent was silent for ten minutes while its xapi served: its owner may have shut a VM down meanwhile."""
+    w = Wishing()
+    w.g.host(1).agent = False
+    w.g.run(600_000)
+    w.dies()
+    w.holds("what ran there at the end is not known any more")
+    w.g.say("start-lost")
+    assert w.starts_all()
+
+
 def test_a_person_who_declares_a_member_dead_starts_its_vms_himself() -> None:
     w = Wishing()
     w.g.host(1).domains, w.g.host(3).domains = (), ("vm-1", "vm-2")

@@ -307,7 +307,7 @@ def _proven_off(pool: Snapshot, host: HostId) -> bool:
 def _two_off(pool: Snapshot, device: FenceDevice) -> tuple[PowerReading, PowerReading] | NoProof:
     """The newest OFF reading and the newest one at least ``reading_gap`` before it, with nothing but OFF between."""
     run: list[PowerReading] = []
-    name, lived = device.name, _lived_until(pool, device.host)
+    name, lived = device.name, lived_until(pool, device.host)
     for reading in reversed(counting(pool, name)):
         # safety: a run that began before the last sign of life may have read, and told, something from before it.
         if reading.power is not Power.OFF or reading.started_at <= lived:
@@ -327,7 +327,7 @@ def _two_off(pool: Snapshot, device: FenceDevice) -> tuple[PowerReading, PowerRe
     return NoProof("ONE_READING", f"fence device {name} has read OFF once; a second reading is due{_of(pool, newest)}")
 
 
-def _lived_until(pool: Snapshot, host: HostId) -> Ms:
+def lived_until(pool: Snapshot, host: HostId) -> Ms:
     """When this host last gave a sign of life that is known: its agent's word, or an answer of its xapi; -1: never.
 
     A probe that is answered now is judged elsewhere (intake.py): it may be somebody else's xapi that answers it.

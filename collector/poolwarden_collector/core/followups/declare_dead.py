@@ -24,7 +24,7 @@ from poolwarden_collector.core.devices.power_view import tries, view
 from poolwarden_collector.core.evidence import assumptions
 from poolwarden_collector.core.evidence.mastership import verified
 from poolwarden_collector.core.evidence.membership import follows, master_view
-from poolwarden_collector.core.evidence.proof import NoProof, Proof, verify_power
+from poolwarden_collector.core.evidence.proof import NoProof, Proof, lived_until, verify_power
 from poolwarden_collector.core.evidence.signs import fresh_probe
 from poolwarden_collector.core.evidence.verdict import Verdict
 from poolwarden_collector.core.model.durations import span
@@ -53,6 +53,8 @@ PENDING_MS: Ms = 8_000
 COST_LIMIT_MS: Ms = 60_000
 # What one attempt to connect to a dead host takes: no route is told at once, silence by the kernel's SYN retries.
 CONNECT_MS = {ProbeOutcome.UNREACHABLE: 4_000, ProbeOutcome.REFUSED: 1_000}
+# A list of domains is the last one of a host that gave no sign of life so much later.
+TOLD_LATE_MS: Ms = 30_000
 SILENT_CONNECT_MS: Ms = 127_000
 
 
@@ -188,6 +190,11 @@ def _last_domains(pool: Snapshot, dead: DeadHost) -> tuple[str, ...] | None:
     """What ran there when its own agent was last heard, in the boot in which it was lost; None: not known any more."""
     agent = pool.agent(dead.host)
     if agent is None or not agent.reported or agent.hello.boot_id != dead.boot_id:
+        return None
+    told, (host, until) = agent.facts.observed.host, pool.live.database_age.answered_until
+    lived = max(lived_until(pool, dead.host), until if host == dead.host else -1)
+    if told is None or lived - told > TOLD_LATE_MS:
+        # safety: it lived on without its agent, and an owner may have shut a VM down meanwhile.
         return None
     return agent.facts.domains
 

@@ -12,8 +12,8 @@ Rules
   and no host's connection to it is answered or refused.
 * Every other host on record is heard, has HA off by its own word, and has told its domains within ``reading_fresh``,
   after the declaration; the master tells its list of hosts, which all are on record. The VM runs on none of them.
-* Its own host's agent had it running when it was last heard: what a database copy alone says may be older than its
-  owner's shutdown.
+* Its own host's agent had it running when it was last heard, and the host gave no sign of life long after that: what a
+  database copy alone says may be older than its owner's shutdown.
 * Its owner wishes it by the VM's own record, read by the verified master for this very start; it is Halted there, and
   some host takes it. The master's agent reads the wish once more when it obeys.
 * Mode ``auto``, verdict Healthy, and nothing that would be asked: no pause, quiet time, announcement, HA, open
