@@ -280,6 +280,61 @@ def test_a_capsule_of_whoever_unpacks_only_what_an_agent_writes() -> None:
     assert len(list(members(file.getvalue()[:700]))) >= 1
 
 
+def head_of(size: bytes, kind: bytes = b"0", **more: bytes) -> bytes:
+    """A head of a tar's member as nobody but who means harm writes it; ``more``: bytes at these offsets."""
+    head = bytearray(tarfile.TarInfo("a.gz").tobuf(tarfile.GNU_FORMAT))
+    head[124:136], head[156:157] = size.ljust(12, b"\0"), kind
+    for place, data in more.items():
+        head[int(place[2:]) : int(place[2:]) + len(data)] = data
+    head[148:156] = b" " * 8
+    head[148:156] = b"%06o\0 " % sum(head)
+    return bytes(head)
+
+
+def pax(**said: str) -> bytes:
+    """A pax header (IEEE Std 1003.1) that says this of the member behind it."""
+    records = b""
+    for name, value in said.items():
+        line = f" {name.replace('__', '.')}={value}\n"
+        length = len(line) + len(str(len(line) + 2))
+        records += f"{length}{line}".encode()
+    return head_of(b"%011o" % len(records), b"x") + records.ljust(512, b"\0")
+
+
+TERABYTE = b"\x80" + (1 << 40).to_bytes(11, "big")
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        pytest.param(head_of(b"0", b"S", at386=b"0" * 11 + b"\0" + b"0" * 11 + b"\0", at483=TERABYTE), id="sparse"),
+        pytest.param(
+            pax(GNU__sparse__major="1", GNU__sparse__minor="0", GNU__sparse__realsize=str(1 << 40))
+            + head_of(b"%011o" % 512) + b"1\n0\n0\n".ljust(512, b"\0"),
+            id="sparse by a pax header",
+        ),
+        pytest.param(pax(size="9" * 40) + head_of(b"0"), id="a size that no file has"),
+        pytest.param(pax(size="-5000") + head_of(b"0"), id="a size below nothing"),
+        pytest.param(head_of(b"\xff" * 12), id="below nothing, in another form"),
+        pytest.param(head_of(b"\x80\x7f" + b"\xff" * 10), id="too big, in another form"),
+        pytest.param(head_of(b"77777777777"), id="bigger than what is there"),
+        pytest.param(pax(comment="x") * 3_000 + head_of(b"0"), id="headers of headers"),
+        pytest.param(head_of(b"0", at345=b"../.."), id="a folder before its name"),
+        pytest.param(head_of(b"0") * 200, id="many of one name"),
+        pytest.param(head_of(b"0")[:300], id="cut off"),
+        pytest.param(b"", id="nothing"),
+    ],
+)  # fmt: skip
+def test_whatever_a_host_hands_over_as_a_capsule_an_export_goes_on(made: bytes) -> None:
+    good = gzip.compress(b"good")
+    whole = head_of(b"%011o" % len(good)) + good.ljust(512, b"\0") + made + bytes(1024)
+    found = list(members(whole))
+    assert found[0] == ("a", "good"), "what comes before it is there"
+    assert len(found) <= 66 and sum(len(text) for _, text in found) < 10_000
+    assert not made or [name for name, _ in found if name.endswith(".remark")], "and what is left out is said"
+    assert list(members(made)), "also where it is all that there is"
+
+
 def test_what_stands_for_something_keeps_order_and_form_and_is_the_same_for_the_same() -> None:
     redaction = Redaction()
     texts = "b0000000-0000-4000-8000-000000000001 a0000000-0000-4000-8000-000000000001 10.0.0.9 10.0.0.10 127.0.0.1"
