@@ -21,7 +21,7 @@ from poolwarden.v1 import operator_pb2 as api
 from poolwarden_collector.cli.main import run
 from poolwarden_collector.core.state.decision_input import opened
 from poolwarden_collector.export.capsule_contents import BIGGEST, members
-from poolwarden_collector.export.redaction import Redaction
+from poolwarden_collector.export.redaction import Redaction, learn_all
 from poolwarden_collector.shell.operators import replies
 from poolwarden_collector.shell.store.journal import Journal
 
@@ -355,3 +355,46 @@ def test_what_stands_for_something_keeps_order_and_form_and_is_the_same_for_the_
         redaction.record(packed)[2]["kind"] == ["E", "Word", "web"]
         and redaction.record(packed)[2]["name"] == "name-0001"
     )
+
+
+OWN = "1a2b3c4d-5e6f-4a1b-8c2d-3e4f5a6b7c8d"
+STANDS = "00000001--0000--8000--8000--000000000001"
+DOUBLED, UNDERSCORES, BARE = (OWN.replace("-", between) for between in ("--", "_", ""))
+
+
+@pytest.mark.parametrize(
+    ("record", "line", "shown"),
+    [
+        ({"text": "first\nfd00:1::7 second"}, "fd00:1::7", "2001:db8::1"),
+        ({"text": "first\tfd00:1::7"}, "connect to fd00:1::7: refused", "connect to 2001:db8::1: refused"),
+        ({"text": "peer:fd00:1::7"}, "peer:fd00:1::7 [fd00:1::7]:443", "peer:2001:db8::1 [2001:db8::1]:443"),
+        ({"text": f"\f{OWN}"}, OWN, "00000001-0000-8000-8000-000000000001"),
+        ({"sr": OWN}, f"/dev/mapper/XSLocalEXT--{DOUBLED}-{DOUBLED}", f"/dev/mapper/XSLocalEXT--{STANDS}-{STANDS}"),
+        ({"sr": OWN}, f"vhd_{UNDERSCORES.upper()}", f"vhd_{STANDS.replace('--', '_')}"),
+        ({"sr": OWN}, f"id={BARE};", f"id={STANDS.replace('-', '')};"),
+        ({"text": f"/dev/mapper/VG--{DOUBLED}"}, OWN, "00000001-0000-8000-8000-000000000001"),
+        ({"mac": "0c:c4:7a:11:22:33"}, "0C-C4-7A-11-22-33 0cc47a112233", "02-00-00-00-00-01 020000000001"),
+        ({"serial": "4711081512"}, "serial 4711081512, 17 of 4711", "serial name-0001, 17 of 4711"),
+        ({"bmc_address": "bmc7.corp.test"}, "bmc7.corp.test is not resolved", "name-0001 is not resolved"),
+        ({"name": "Zürich & Co"}, "Z\\u00fcrich & Co, zürich &amp; co", "name-0001, name-0001"),
+        ({"name": "Zürich & Co"}, "Z%C3%BCrich%20%26%20Co, Zu\u0308rich & Co", "name-0001, name-0001"),
+        ({"name": "Is 'i' there"}, "\u0131s '\u0130' there", "name-0000"),
+        ({"name": "payroll"}, "payroll-web1 x_payroll payrolls", "name-0001-web1 x_name-0001 payrolls"),
+        ({"names": ["E", "payroll"]}, "payroll", "name-0001"),
+    ],
+)  # fmt: skip
+def test_what_is_replaced_is_replaced_in_every_form(record: dict[str, Any], line: str, shown: str) -> None:
+    redaction = Redaction()
+    learn_all(redaction, [record])
+    redaction.settle()
+    assert redaction.log(line) == shown
+
+
+def test_a_list_that_looks_like_a_value_of_the_core_is_replaced_like_any_other() -> None:
+    redaction = Redaction()
+    learn_all(redaction, [{"name": "payroll", "hosts": {"Host-A": OWN}, "host_name": "Host-A"}])
+    redaction.settle()
+    told = {"vms": ["B", "payroll"], "words": ["E", "payroll", OWN], "hosts": {"Host-A": 1}, "payroll": 2}
+    told_again = redaction.record(told)
+    assert told_again["vms"] == ["B", "name-0002"] and told_again["words"][1:] == ["name-0002", redaction.text(OWN)]
+    assert told_again["hosts"] == {"name-0001": 1} and told_again["payroll"] == 2, "a field's name is none of theirs"

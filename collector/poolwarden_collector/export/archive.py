@@ -10,6 +10,7 @@ Rules
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import json
@@ -39,6 +40,7 @@ def write_files(folder: Path, gathered: Gathered, contents: Contents, versions: 
     capsules = _capsules(gathered, contents)
     redaction = _learned(gathered, capsules) if redact else None
     text = redaction.text if redaction is not None else str
+    log = redaction.log if redaction is not None else str
     record = redaction.record if redaction is not None else _as_it_is
     title = text(gathered.asked.title)
     entries = [_entry(entry, text, record) for entry in gathered.entries]
@@ -60,7 +62,7 @@ def write_files(folder: Path, gathered: Gathered, contents: Contents, versions: 
     for host, late in gathered.late.items():
         _json(folder / "late" / f"{text(host)}.json", record(late))
     for path, content in _files(capsules):
-        _lines(folder / text(path), (text(line) for line in content.split("\n")))
+        _lines(folder / text(path), (log(line) for line in content.split("\n")))
     _json(folder / "capsules" / "index.json", record([as_object(kept) for kept in gathered.capsules]))
     _lines(folder / "README.txt", pages.readme(title, redact, [text(remark) for remark in gathered.remarks]))
     _json(
@@ -91,10 +93,13 @@ def _learned(gathered: Gathered, capsules: dict[str, bytes]) -> Redaction:
     for entry in gathered.entries:
         learn_all(redaction, [as_object(entry)])
     for decision in gathered.decisions:
-        learn_all(redaction, [opened(decision.stored["input"]), decision.stored["step"], decision.stored["text"]])
+        learn_all(redaction, [decision.stored["step"], decision.stored["text"]])
+        with contextlib.suppress(Unreadable):  # then it is left out (_stored)
+            learn_all(redaction, [opened(decision.stored["input"])])
     learn_all(redaction, [as_object(alert) for alert in gathered.alerts])
     learn_all(redaction, [as_object(kept) for kept in gathered.capsules])
     learn_all(redaction, gathered.late.values())
+    learn_all(redaction, gathered.remarks)
     for path, content in _files(capsules):
         redaction.learn(path)
         for line in content.split("\n"):

@@ -25,7 +25,7 @@ _OCTAL = re.compile(rb"[0-7]{1,11}[ \0]*")
 
 @dataclass(frozen=True, slots=True)
 class _Member:
-    """One file of a tar; ``plain``: no link, no device, no header of a library's own; ``data``: as far as it is there."""
+    """One file of a tar; ``plain``: no link, no device, no header of headers; ``data``: as much as is there."""
 
     name: str
     plain: bool
