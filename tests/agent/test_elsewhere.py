@@ -231,6 +231,14 @@ def test_no_collector_is_told_how_an_address_failed_that_another_one_named(short
     assert "10.7.7.7:22: no TLS" in lines(short), "on this host it is"
 
 
+def test_what_the_link_side_says_moves_no_cursor_of_who_reads_it(short):
+    kept = links(short)
+    kept.down(LISTED[0], "refused\x1b[2J\x1b]0;x\x07\nnow:  talks to the collector\u202e")
+    kept.up("\x1b[1mforeign:1")
+    told = lines(short)
+    assert len(told) == 1 + len(LISTED) and all(line.isprintable() for line in told), told
+
+
 def test_strangers_do_not_gather(short):
     kept = links(short)
     for number in range(100):

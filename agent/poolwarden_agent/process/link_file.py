@@ -126,9 +126,14 @@ def lines(root: str, boot_id: str, now_ms: int) -> List[str]:
         found = json.loads(files.read(root, LINK) or "")
         if found["boot_id"] != boot_id or not os.path.exists("/proc/%d" % int(found["pid"])):
             return []
-        return _lines(found, now_ms)
+        return [_printable(line) for line in _lines(found, now_ms)]
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return []
+
+
+def _printable(text: str) -> str:
+    """What the link side has said is root's to read in a terminal: nothing in it moves a cursor or begins a line."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _lines(found: Dict[str, Any], now_ms: int) -> List[str]:
