@@ -318,6 +318,7 @@ def test_a_host_is_woken_by_all_devices_of_its_first_level(h: Guarded) -> None:
 def test_a_lost_vm_is_started_once_it_is_queued(h: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("_startable", "_gone_for_certain"):
         monkeypatch.setattr(lost_vms, name, lambda *_: True)
+    monkeypatch.setattr(lost_vms, "_left", lambda *_: False)
     monkeypatch.setattr(vm_places, "located", lambda *_: True)
     monkeypatch.setattr(vm_places, "possible", lambda *_: [uuid(2)])
     for state, started in (("queued", True), ("starting", False)):

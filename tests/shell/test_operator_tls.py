@@ -43,6 +43,7 @@ REQUESTS = {
     "FindFence": pb.FindFenceRequest(host=HOSTS[0], address="127.0.0.1"),
     "Readiness": pb.ReadinessRequest(),
     "Plan": pb.PlanRequest(pool=POOL),
+    "Advise": pb.AdviseRequest(pool=POOL),
     "Doctor": pb.DoctorRequest(),
     "Audit": pb.AuditRequest(),
     "TestAlerts": pb.TestAlertsRequest(actor="mallory"),

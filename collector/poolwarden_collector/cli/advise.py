@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 
 @click.group(cls=Commands, short_help="A yes or no, with reasons, before a host is rebuilt.")
+@common_options
 def advise() -> None:
     """A plain yes or no, with reasons, from what the agents report. What nobody reports is said, with how to see it."""
 

@@ -172,7 +172,7 @@ def _xapi(pool: Snapshot, host: HostId) -> Xapi:
 
 
 def _told_too_long_ago(pool: Snapshot, liveness: Liveness, at: Ms) -> bool:
-    """An answer that was the newest of what is read so far stands where the collector itself is behind; a no does not."""
+    """An answer that is the newest of what is read so far stands while the collector is behind; a no does not."""
     return (pool.asof if liveness is Liveness.ANSWERS else pool.now) - at > FACTS_FRESH_MS
 
 
