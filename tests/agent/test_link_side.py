@@ -1,5 +1,6 @@
 """The link side's relay over real gRPC and TLS: names, addresses that hang, a Welcome that does not come."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -9,8 +10,10 @@ import subprocess
 import sys
 import threading
 
+import grpc.aio
 import pytest
 
+from poolwarden_agent.link import client
 from poolwarden_agent.process.pipe import DOWN, GO, UP, WELCOMED, Frames, frame, numbered, read_about, unnumbered
 
 from . import tree as trees
@@ -176,3 +179,21 @@ def test_what_the_host_side_says_of_a_stream_that_is_over_counts_for_that_one_al
     link.say(GO, 2, three.address)
     assert link.up() == (3, three.address)
     until(lambda: two.streams[0].ended)
+
+
+class EndingCall(object):
+    """A call whose stream the server ends while its client says that it has said all."""
+
+    async def done_writing(self):
+        raise grpc.aio.InternalError("execute_batch")
+
+
+def test_a_stream_that_ends_while_the_last_words_are_said_ends_nothing_else():
+    async def said():
+        relay = object.__new__(client.Relay)
+        relay._outgoing = asyncio.Queue()
+        send = asyncio.ensure_future(relay._outgoing.get())
+        await asyncio.wait_for(relay._last_words(EndingCall(), send, None), 10)
+        return send.done()
+
+    assert asyncio.new_event_loop().run_until_complete(said())

@@ -260,7 +260,10 @@ class Relay(object):
         self._outgoing.put_nowait(None)
         done, _ = await asyncio.wait([send], timeout=LAST_WORDS_S)
         if done and send.exception() is None:
-            await call.done_writing()
+            try:
+                await call.done_writing()
+            except aio.InternalError:
+                return  # the stream has ended in this very moment; gRPC says so here with an error of its own
             await asyncio.wait([receive], timeout=LAST_WORDS_S)
 
     async def _send(self, call: Any) -> None:
