@@ -225,3 +225,18 @@ async def test_a_page_is_named_by_what_its_links_have() -> None:
     every = asked.Asked("history", pool=POOL, kind="closed", since="2026-01-01", before=7, everything=True)
     assert asked.asked("history", {}, every.options()) == every
     assert every.options(before=0).get("before") is None
+
+
+@pytest.mark.parametrize(
+    ("page", "query"),
+    [
+        ("pool", {}),
+        ("failover", {"pool": POOL}),
+        ("pools", {"skip": "999999999999999"}),
+        ("pools", {"skip": "-1"}),
+        ("history", {"before": "9" * 16}),
+    ],
+)
+async def test_what_no_link_of_ours_asks_for_is_no_page_and_no_fault(page: str, query: dict[str, str]) -> None:
+    with pytest.raises(asked.NoPage):
+        asked.asked(page, {name: query[name] for name in ("pool", "failover") if name in query}, query)

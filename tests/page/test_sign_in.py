@@ -230,6 +230,37 @@ async def test_what_is_rationed_says_when_to_try_again(site: Site) -> None:
     assert any("sign-ins at the page" in text for text in site.parts.service.roster.warnings())
 
 
+@pytest.mark.parametrize(
+    ("body", "more"),
+    [
+        (b"name=\xff\xfe", {}),
+        (b"name=a", {"Content-Type": "application/x-www-form-urlencoded; charset=nope"}),
+        (b"name=a", {"Content-Type": "application/x-www-form-urlencoded; charset=utf-16"}),
+        (b"no gzip", {"Content-Encoding": "gzip"}),
+        (b"a&" * 4_000, {}),
+    ],
+)
+async def test_a_form_that_none_of_ours_is_is_refused_and_no_fault(
+    site: Site, caplog: pytest.LogCaptureFixture, body: bytes, more: dict[str, str]
+) -> None:
+    kept = {"Content-Type": "application/x-www-form-urlencoded", **more}
+    async with site.web.post(f"{site.base}/sign-in", data=body, headers=kept) as answer:
+        assert answer.status in (400, 403), await answer.text()
+    assert not [line for line in caplog.records if line.exc_info], "nobody fills the log with tracebacks"
+
+
+async def test_who_tries_without_end_does_not_fill_the_log(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    async with site.web.get(f"{site.base}/sign-in") as reply:
+        token = re.search(r'name="token" value="([0-9a-f]+)"', await reply.text())
+    assert token is not None
+    for _ in range(60):
+        form = {"name": "carl", "password": "wrong", "token": token[1]}
+        async with site.web.post(f"{site.base}/sign-in", data=form) as answer:
+            assert answer.status in (403, 429)
+    told = [line for line in caplog.records if "a sign-in as carl" in line.getMessage()]
+    assert 10 <= len(told) <= 25
+
+
 async def test_a_link_from_elsewhere_goes_on_with_the_session_that_the_browser_kept_back(site: Site) -> None:
     text = await site.get(f"/pools/{uuid_of(0)}", headers={"Sec-Fetch-Site": "cross-site"})
     assert f'content="0; url=/pools/{uuid_of(0)}?again=1"' in text and "pool-0" not in text.replace(uuid_of(0), "")

@@ -51,10 +51,14 @@ _OPTIONS: dict[str, tuple[str, ...]] = {
     "alerts": ("pool", "everything"),
 }
 
+_NAMED = {"pool": ("pool",), "failover": ("pool", "failover")}  # what its path names
+
 
 def asked(page: str, named: Mapping[str, str], query: Mapping[str, str]) -> Asked:
     """The page of this name, ``named`` by its path and ``query``. Raises NoPage for what no page of ours links to."""
     given = {name: query[name] for name in _OPTIONS[page] if query.get(name)} | dict(named)
+    if missing := [name for name in _NAMED.get(page, ()) if not given.get(name)]:
+        raise NoPage(f"there is no such page without its {missing[0]}")
     found: dict[str, str | int | bool] = {}
     for name, text in given.items():
         found[name] = _value(name, text.strip())
@@ -65,7 +69,7 @@ def _value(name: str, text: str) -> str | int | bool:
     if name == "everything":
         return text == "1"
     if name in ("skip", "before", "at"):
-        if not (text.isascii() and text.isdigit() and len(text) <= 15):
+        if not (text.isascii() and text.isdigit() and len(text) <= (9 if name == "skip" else 15)):
             raise NoPage(f"{name} is no number")
         return int(text)
     fits = {"pool": _UUID, "failover": _WORD, "kind": _WORD, "since": _WHEN, "until": _WHEN}.get(name)

@@ -25,7 +25,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 from aiohttp import web
 
@@ -33,6 +33,7 @@ from poolwarden_collector.shell.config.operators import Entry
 from poolwarden_collector.shell.config.page import PageSettings
 from poolwarden_collector.shell.enrolment.connections import Bounds, Connections
 from poolwarden_collector.shell.operators.api import OperatorApi
+from poolwarden_collector.shell.operators.calls import Allowance
 from poolwarden_collector.shell.page import export, headers
 from poolwarden_collector.shell.page.asked import Asked, NoPage, asked
 from poolwarden_collector.shell.page.asking import Asking, Refused, Viewer
@@ -51,6 +52,8 @@ BODY_LIMIT, BODY_WITHIN_S = 8 * 1024, 10.0
 ANSWER_WITHIN_S = 30.0
 OF_ONE = 8  # pages and exports of one person that are made at a time
 EXPORTS = 2  # at a time, of all
+_FIELDS = 16  # of a form; ours have four
+_SAID, _SAID_EVERY_MS = 20, 10_000  # lines about sign-ins that came to nothing
 _FORM = "__Host-poolwarden-form"
 _AGAIN_S, _LOOK_S = 10.0, 10.0
 _TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -100,6 +103,7 @@ class PageServer:
         self._sessions = Sessions(state_dir, users, settings.session_ms)
         self._identity = Identity(self._sessions, entries)
         self._sign_ins = SignIns(users)
+        self._lines, self._unsaid = Allowance(_SAID, _SAID_EVERY_MS), 0
         self._views = Views(Asking(api), telemetry)
         self._rendering = Rendering()
         self._live = Live(self._views, self._rendering, api.turns)
@@ -332,7 +336,7 @@ class PageServer:
 
     def _asked_to_sign_in(self, request: web.Request, trouble: str, status: int) -> web.Response:
         browser = request.cookies.get(_FORM, "")
-        if not (browser.isalnum() and len(browser) == 32):
+        if not (browser.isascii() and browser.isalnum() and len(browser) == 32):
             browser = secrets.token_hex(16)
         text = self._rendering.short(
             "sign-in.html",
@@ -354,13 +358,13 @@ class PageServer:
         try:
             user = await self._sign_ins.user(name, form.get("password", ""), address)
         except TooMany as error:
-            _log.warning("page: a sign-in as %s from %s was put off: %s", name[:64], address, error)
+            self._say("page: a sign-in as %s from %s was put off: %s", name[:64], address, error)
             self._warn(f"sign-ins at the page are put off, the last one from {address}", "sign-ins at the page")
             response = self._asked_to_sign_in(request, f"{error}: wait {error.after_s} s", 429)
             response.headers["Retry-After"] = str(error.after_s)
             return response
         if user is None:
-            _log.warning("page: a sign-in as %s from %s failed", name[:64], address)
+            self._say("page: a sign-in as %s from %s failed", name[:64], address)
             return self._asked_to_sign_in(request, "name or password is not right", 403)
         _log.info("page: %s signed in from %s", user.name, address)
         response = web.Response(status=303, headers={"Location": _safe(form.get("to", "/"))})
@@ -371,6 +375,14 @@ class PageServer:
         )  # fmt: skip
         response.del_cookie(_FORM, path="/", secure=True, httponly=True, samesite="Strict")
         return response
+
+    def _say(self, text: str, *about: object) -> None:
+        """A line in the log, of what anybody may do: so many in a row, then one now and then that counts the others."""
+        if not self._lines.may(""):
+            self._unsaid += 1
+            return
+        left_out, self._unsaid = self._unsaid, 0
+        _log.warning(text + (f" ({left_out} more before it)" if left_out else ""), *about)
 
     async def _sign_out(self, request: web.Request) -> web.Response:
         form, session = await self._sent(request), self._identity.session(request)
@@ -392,10 +404,13 @@ class PageServer:
             raise Refused(400, "this is no form of the page's")
         try:
             async with asyncio.timeout(BODY_WITHIN_S):
-                sent = await request.post()
+                sent = await request.read()
+            # Always UTF-8, as our forms are: which encoding it is would else be the sender's to say.
+            return dict(parse_qsl(sent.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=_FIELDS))
         except TimeoutError:
             raise Refused(408, "the form did not come in time") from None
-        return {name: value for name, value in sent.items() if isinstance(value, str)}
+        except (ValueError, web.RequestPayloadError):
+            raise Refused(400, "this is no form of the page's") from None
 
 
 def _from_here(request: web.Request) -> bool:
