@@ -13,7 +13,7 @@ from poolwarden_collector.core.model.orders import DeclareHostDead, LocateVms, O
 from poolwarden_collector.core.model.policy import Policy
 from poolwarden_collector.core.model.power import Power
 from poolwarden_collector.core.model.values import ProcessId, Role
-from poolwarden_collector.core.state.pool_record import OwedWork
+from poolwarden_collector.core.state.pool_record import OwedWork, PoolRecord, fold
 
 pytestmark = pytest.mark.slow  # minutes of a pool's life in each
 
@@ -400,3 +400,51 @@ def test_an_answer_of_life_in_between_ends_it() -> None:
     see(w, live=False)
     w.g.run(30_000)
     assert w.told("declare_host_dead") == []
+
+
+# ------------------------------------------------------------------------------------------------ listed anew
+
+
+def lost_alerts(w: World) -> list[str]:
+    w.g.run(60_000)
+    return [key for key in w.g.pool.record.open_alerts if "/lost-" in key]
+
+
+def no_placements(w: World, readable: bool = True) -> None:
+    for host in w.g.hosts:
+        host.placements = PlacementView(readable, 60, "state.db", ())
+
+
+def told_to_another(w: World) -> None:
+    """As if a master before this one had been told that the host is dead."""
+    journal = w.g.journal
+    at = journal.index(w.g.entry(Kind.DEAD_INTENT))
+    journal[at] = replace(journal[at], data={**journal[at].data, "master": uuid(3)})
+    w.g.pool = replace(w.g.pool, record=fold(PoolRecord(w.g.pool.record.pool), journal))
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_what_is_down_stays_on_the_list_when_another_master_is_told(readable: bool) -> None:
+    """Its database is from after the first declaration, which has halted the VMs."""
+    w = World()
+    w.die()
+    no_placements(w, readable)
+    told_to_another(w)
+    w.g.say("declare-dead", 1, typed_name="host-1")
+    w.g.run(60_000)
+    assert len([e for e in w.g.journal if e.kind is Kind.LOST_VMS]) == 2
+    assert w.states() == {"vm-1": "lost", "vm-2": "lost"} and len(lost_alerts(w)) == 1
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_a_host_that_is_lost_again_without_vms_leaves_no_alert_that_no_command_ends(readable: bool) -> None:
+    w = World()
+    w.die()
+    back(w)
+    w.g.run(20_000)
+    no_placements(w, readable)
+    w.g.cut_power()
+    w.g.run(30_000)
+    w.g.say("declare-dead", 1, typed_name="host-1")
+    w.g.run(60_000)
+    assert not w.states() and not lost_alerts(w)

@@ -15,6 +15,8 @@ Rules
 
 from __future__ import annotations
 
+from typing import Any
+
 from poolwarden.assumptions import FOLLOWUPS, POWER
 from poolwarden_collector.core.catalogue.lost_vms import LOST_VMS, LOST_VMS_BY_POLICY, NOT_DECLARED_DEAD
 from poolwarden_collector.core.decision.database_contents import placements_of
@@ -39,7 +41,7 @@ from poolwarden_collector.core.model.values import HostId, Ms, Role
 from poolwarden_collector.core.state import waiting_commands
 from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
 from poolwarden_collector.core.state.failover_record import Step
-from poolwarden_collector.core.state.followup_record import DeadHost
+from poolwarden_collector.core.state.followup_record import DeadHost, LostVm
 from poolwarden_collector.core.state.live import PoolLive
 from poolwarden_collector.core.state.order_delivery import ORDER_VALID_MS, answer_of
 from poolwarden_collector.core.state.pool_record import OwedWork
@@ -159,27 +161,41 @@ def _list(tx: Transaction, dead: DeadHost, master: HostId) -> None:
     loads = placements_of(tx, master)
     if loads is None:
         return
-    name = tx.name(dead.host)
+    name, before = tx.name(dead.host), _listed_before(tx, dead)
+    topic = AlertTopic(Matter.LOST, dead.host, dead.boot_id)
     if not loads.readable:
         text = f"which VMs ran on {name} is not known: {loads.text}"
-        tx.note(Kind.LOST_VMS, text, host=dead.host, vms=[])
+        tx.note(Kind.LOST_VMS, text, host=dead.host, vms=[_entry(vm) for vm in before])
+        tx.resolve_alerts(Matter.LOST, dead.host, "its VMs are listed anew", but=topic if before else None)
         return
     seen = _last_domains(tx, dead)
     ran = _ran_there(tx, dead.host, loads)
     lost = [{"vm": item.vm, "name": item.name or item.vm, **_seen(seen, item.vm)} for item in ran]
-    names = ", ".join(item.name or item.vm for item in ran)
+    placed = {item.vm for item in ran}
+    lost += [_entry(vm) for vm in before if vm.vm not in placed]
+    names = ", ".join(str(item["name"]) for item in lost)
     count = f"{len(lost)} VM{'s' if len(lost) != 1 else ''}"
     text = f"{count} ran on {name}: {names}" if lost else f"no VM ran on {name}"
     tx.note(Kind.LOST_VMS, text, host=dead.host, vms=lost, generation=loads.generation)
+    tx.resolve_alerts(Matter.LOST, dead.host, "its VMs are listed anew", but=topic if lost else None)
     if lost:
         where = start_places(tx, master, dead.host)
         step = f"poolwarden start-lost {tx.record.display_name} --dry-run"
         body = f"{text}. Each can start on: {where}; xapi has the last word on each: {step}"
         words = {"name": name, "count": count, "names": names, "where": where}
-        topic = AlertTopic(Matter.LOST, dead.host, dead.boot_id)
         by_policy = tx.policy.start_lost != "never" and dead.own
         message = LOST_VMS_BY_POLICY if by_policy else LOST_VMS
         tx.raise_alert(topic, message, body, words, vms=[item["name"] for item in lost])
+
+
+def _listed_before(pool: Snapshot, dead: DeadHost) -> list[LostVm]:
+    """What is down since this very loss: a database in which the host was declared dead already has it halted."""
+    mine = (vm for vm in pool.record.after.lost.values() if vm.host == dead.host and vm.boot_id == dead.boot_id)
+    return [vm for vm in mine if vm.state not in ("started", "running")]
+
+
+def _entry(vm: LostVm) -> dict[str, Any]:
+    return {"vm": vm.vm, "name": vm.name} | ({} if vm.seen is None else {"seen": vm.seen})
 
 
 def _seen(domains: tuple[str, ...] | None, vm: str) -> dict[str, bool]:
