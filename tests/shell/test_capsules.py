@@ -105,6 +105,26 @@ async def test_a_broken_transfer_goes_on_where_it_was(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
+async def test_who_is_slow_does_not_keep_the_others_from_their_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "AT_ONCE", 1)
+    monkeypatch.setattr(intake, "TURN_MS", 0)
+    async with running(tmp_path) as rig:
+        slow, quick = await rig.agent(HOSTS[0]), await rig.agent(HOSTS[1])
+        await offer(slow)
+        assert (await slow.expect("capsule_request")).offset == 0
+        await offer(quick)
+        await until(lambda: HOSTS[1] in rig.parts.capsules._waiting)
+        first = link.CapsulePiece(id=ID, offset=0, chunk=DATA[: intake.PIECE])
+        await slow.send(capsule_piece=first)
+        assert (await quick.expect("capsule_request")).offset == 0, "its turn comes before the slow one's end"
+        await quick.send(capsule_piece=first)
+        assert await asyncio.gather(hand_over(slow), hand_over(quick)) == [1, 1], "each goes on where it was"
+        await until(lambda: len(rig.parts.capsules.store.listed(None, "", None, None, 9)) == 2)
+
+
+@pytest.mark.asyncio
 async def test_what_has_not_the_digest_that_was_offered_is_thrown_away_and_told(tmp_path: Path) -> None:
     async with running(tmp_path) as rig:
         agent = await rig.agent(HOSTS[0])

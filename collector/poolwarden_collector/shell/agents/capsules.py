@@ -8,6 +8,7 @@ Rules
   not asked for is not taken. So a transfer costs a report's budget nothing (budgets.py), and memory one piece each.
 * A host has ``A_DAY`` bytes in a day, whatever comes of them; a piece within ``PIECE_WITHIN_S`` and whole, or its
   transfer ends and is tried again after ``AGAIN_MS`` at the earliest. Agents repeat their offers, so nothing is lost.
+* A host that is slow has its turn for ``TURN_MS``; then those that wait have theirs, and it goes on behind them.
 * Where a transfer breaks it goes on later where it was; what does not have the digest that was offered is thrown away.
 * An agent is asked to keep a capsule (``KeepEvidence``) where a pool's verdict leaves Healthy or a failover is decided,
   at most every ten minutes in a pool. It has rules of its own about when it does.
@@ -36,6 +37,7 @@ PIECE = 65_536
 AT_ONCE = 4
 PER_S = 262_144  # bytes, of one host
 PIECE_WITHIN_S = 20.0
+TURN_MS: Ms = 60_000  # of a host while others wait; at PER_S a capsule takes a fifth of it
 PAUSE_MS: Ms = 2_000  # of a host between its offers
 AGAIN_MS: Ms = 600_000  # after a transfer that has failed
 A_DAY = 64 << 20
@@ -62,6 +64,10 @@ class _Asked:
 
 class _Failed(Exception):
     """This transfer has ended; one sentence."""
+
+
+class _TurnOver(Exception):
+    """Others wait; it goes on later where it is."""
 
 
 class CapsuleIntake:
@@ -158,10 +164,15 @@ class CapsuleIntake:
             self._running[host] = asyncio.ensure_future(self._of_host(session, offers))
 
     async def _of_host(self, session: Session, offers: list[Offered]) -> None:
-        host, wait_ms = session.host, PAUSE_MS
+        host, wait_ms, left = session.host, PAUSE_MS, list(offers)
+        over_ms = self._now() + TURN_MS
         try:
-            for offered in offers:
-                await self._transfer(session, offered)
+            while left:
+                await self._transfer(session, left[0], over_ms)
+                del left[0]
+        except _TurnOver:
+            if session.closing is None:
+                self._waiting.setdefault(host, (session, left))
         except NoRoom as why:
             self._warn(f"evidence capsules are not taken now: {why}", "capsules: no room")
             wait_ms = AGAIN_MS
@@ -184,7 +195,7 @@ class CapsuleIntake:
         self._again = {each: at for each, at in self._again.items() if at > now} | {host: now + wait_ms}
         asyncio.get_running_loop().call_later(wait_ms / 1000, self._next)
 
-    async def _transfer(self, session: Session, offered: Offered) -> None:
+    async def _transfer(self, session: Session, offered: Offered, over_ms: Ms) -> None:
         at = await asyncio.to_thread(self.store.begin, session.pool, session.host, offered)
         while at is not None and at < offered.size:
             size = min(PIECE, offered.size - at)
@@ -193,6 +204,8 @@ class CapsuleIntake:
             await asyncio.to_thread(self.store.append, session.host, offered, at, chunk)
             at += size
             await asyncio.sleep(size / PER_S)
+            if at < offered.size and self._now() >= over_ms and any(each != session.host for each in self._waiting):
+                raise _TurnOver
         if at is not None and not await asyncio.to_thread(self.store.finish, session.pool, session.host, offered):
             text = f"host {session.host}: a capsule that it has handed over does not have the digest that it said"
             self._warn(text, f"host {session.host}: capsules")
