@@ -20,7 +20,9 @@ from tests.core.pool import POOL, Guarded
 from poolwarden.v1 import operator_pb2 as api
 from poolwarden_collector.cli.main import run
 from poolwarden_collector.core.state.decision_input import opened
+from poolwarden_collector.export.archive import write_files
 from poolwarden_collector.export.capsule_contents import BIGGEST, members
+from poolwarden_collector.export.gathering import Asked, Decision, Gathered
 from poolwarden_collector.export.redaction import Redaction, learn_all
 from poolwarden_collector.shell.operators import replies
 from poolwarden_collector.shell.store.journal import Journal
@@ -398,3 +400,12 @@ def test_a_list_that_looks_like_a_value_of_the_core_is_replaced_like_any_other()
     told_again = redaction.record(told)
     assert told_again["vms"] == ["B", "name-0002"] and told_again["words"][1:] == ["name-0002", redaction.text(OWN)]
     assert told_again["hosts"] == {"name-0001": 1} and told_again["payroll"] == 2, "a field's name is none of theirs"
+
+
+def test_a_decision_that_this_version_cannot_read_is_left_out_of_a_redacted_archive(tmp_path: Path) -> None:
+    stored = {"input": "no such input", "step": ["decided: payroll"], "text": "payroll", "at": "", "kind": "decided"}
+    entry = api.HistoryEntry(seq=7, kind="decided", text="payroll", data='{"name": "payroll", "replay": 7}')
+    found = Gathered(Asked(since="2026-01-01"), api.StatusReply(), [entry], [Decision(7, stored, None)], [], [], {})
+    write_files(tmp_path, found, lambda _: b"", {}, redact=True)
+    assert json.loads((tmp_path / "decisions/7.json").read_text())["input"] == ""
+    assert "payroll" not in "".join(path.read_text() for path in tmp_path.rglob("*") if path.is_file())

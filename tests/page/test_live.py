@@ -136,6 +136,16 @@ async def test_sheets_that_nobody_watches_make_room(site: Site, monkeypatch: pyt
     assert len(one._kept) <= 4
 
 
+async def test_big_sheets_make_room_sooner(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    views, clock = Counted(), Clock()
+    one = kept(site, views, clock)
+    length = len((await one.sheet(ME, POOLS)).html)
+    monkeypatch.setattr(live, "MOST_TEXT", 3 * length + 99)
+    for number in range(20):
+        await one.sheet(ME, replace(POOLS, skip=number))
+    assert 3 <= len(one._kept) <= 5
+
+
 async def test_a_fault_is_shown_as_one_and_told_in_the_log_alone(
     site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -35,6 +35,7 @@ from poolwarden_collector.shell.page.views import Views
 FRESH_S, OLDEST_S = 1.0, 5.0
 SHARE = 20  # of the time at most one part of so many goes into one sheet
 MOST = 512  # sheets that are kept
+MOST_TEXT = 64 << 20  # characters of all of them: a sheet has some MB where a pool or a failover is big
 SPREAD_S = 2.0  # over which many watchers are told
 AT_ONCE = 4  # made at a time
 _AGES = re.compile(r'<span class="(?:since|ago)"[^>]*>[^<]*</span>|<time[^>]*>[^<]*</time>')
@@ -65,6 +66,11 @@ class _Kept:
         self.changed = asyncio.Event()
         self.watchers: dict[object, Viewer] = {}
         self.task: asyncio.Task[None] | None = None
+
+    @property
+    def length(self) -> int:
+        """Characters that it holds."""
+        return len(self.sheet.html) if self.sheet is not None else 0
 
 
 class Live:
@@ -129,12 +135,19 @@ class Live:
         kept = self._kept.get(key)
         if kept is None:
             kept = self._kept[key] = _Kept()
-            unused = [old for old, each in self._kept.items() if not each.watchers and not each.making.locked()]
-            for old in unused[: max(0, len(self._kept) - MOST)]:
-                if old != key:
-                    del self._kept[old]
+            self._make_room(key)
         self._kept.move_to_end(key)
         return kept
+
+    def _make_room(self, key: Key) -> None:
+        """What was asked for the longest ago goes, as long as it is too much and nobody watches it."""
+        text = sum(each.length for each in self._kept.values())
+        for old, each in list(self._kept.items()):
+            if len(self._kept) <= MOST and text <= MOST_TEXT:
+                return
+            if old != key and not each.watchers and not each.making.locked():
+                text -= each.length
+                del self._kept[old]
 
     async def _fresh(self, key: Key, viewer: Viewer, within_s: float) -> Sheet:
         kept = self._at(key)
