@@ -404,6 +404,12 @@ def sent(link, kind):
     return [getattr(message, kind) for message in split if message.WhichOneof("body") == kind]
 
 
+def stream(runner):
+    """A stream is up, and its collector welcomes this host."""
+    runner._frame(UP, numbered(1))
+    runner._frame(FROM_COLLECTOR, collector(welcome=pb.Welcome(epoch=1)))
+
+
 def answer(runner, link, asked):
     """The piece that a request is answered with."""
     count = len(sent(link, "capsule_piece"))
@@ -420,7 +426,7 @@ def test_what_is_suspected_is_kept_offered_and_handed_over_in_pieces(made, kept)
     until(lambda: kept.held)
     [capsule] = kept.held
     assert capsule.trigger == suspicion.XAPI_ENDED
-    runner._frame(UP, numbered(1))
+    stream(runner)
     port.now += 2000
     runner._turn()
     [offer] = sent(link, "capsule_offer")
@@ -443,9 +449,30 @@ def test_what_is_suspected_is_kept_offered_and_handed_over_in_pieces(made, kept)
     assert len(sent(link, "capsule_offer")) == 1
 
 
+def test_who_has_not_welcomed_this_host_gets_no_log_of_it_and_takes_none_for_taken(made, kept):
+    runner, link, port = made
+    runner._evidence.ordered("promote")
+    until(lambda: kept.held)
+    [capsule] = kept.held
+    stream(runner)  # of another collector than the one that follows
+    runner._frame(UP, numbered(2))
+    port.now += 2000
+    runner._turn()
+    asked = pb.CapsuleRequest(id=capsule.id, limit=1000)
+    for body in ({"capsule_request": asked}, {"capsule_taken": pb.CapsuleTaken(id=capsule.id, sha256=capsule.sha256)}):
+        runner._frame(FROM_COLLECTOR, collector(**body))
+    runner._turn()
+    assert not sent(link, "capsule_offer") and not sent(link, "capsule_piece") and not kept.held[0].taken
+    runner._frame(FROM_COLLECTOR, collector(welcome=pb.Welcome(epoch=1)))
+    port.now += 2000
+    runner._turn()
+    assert len(sent(link, "capsule_offer")) == 1
+    assert answer(runner, link, asked).chunk
+
+
 def test_an_order_or_a_collectors_word_has_one_kept_and_no_second(made, kept):
     runner, _, port = made
-    runner._frame(UP, numbered(1))
+    stream(runner)
     for _ in range(50):
         runner._frame(FROM_COLLECTOR, collector(keep_evidence=pb.KeepEvidence(text="MasterSilent")))
     runner._evidence.ordered("promote")
@@ -462,7 +489,7 @@ def test_an_order_or_a_collectors_word_has_one_kept_and_no_second(made, kept):
 
 def test_an_order_that_comes_has_one_kept(made, kept):
     runner, _, _ = made
-    runner._frame(UP, numbered(1))
+    stream(runner)
     message = pb.CollectorMessage()
     message.order.order_id = "o-1"
     message.order.promote.SetInParent()
@@ -476,7 +503,7 @@ def test_a_host_that_hands_nothing_over_offers_nothing_and_answers_no_request(ma
     port.over = False
     runner._evidence.ordered("promote")
     until(lambda: kept.held)
-    runner._frame(UP, numbered(1))
+    stream(runner)
     port.now += 2000
     runner._turn()
     piece = answer(runner, link, pb.CapsuleRequest(id=kept.held[0].id, offset=0, limit=100))
@@ -485,7 +512,7 @@ def test_a_host_that_hands_nothing_over_offers_nothing_and_answers_no_request(ma
 
 def test_a_request_for_what_is_not_there_is_answered_with_why(made):
     runner, link, _ = made
-    runner._frame(UP, numbered(1))
+    stream(runner)
     for asked in ({"id": "x" * 500}, {"id": "0" * 32}, {"id": "0" * 32, "offset": 2**63}):
         piece = answer(runner, link, pb.CapsuleRequest(limit=10, **asked))
         assert piece.text and not piece.chunk
@@ -497,7 +524,7 @@ def test_the_loop_goes_on_while_a_capsule_is_made(made, kept, tree):
     goes_on = threading.Event()
     kept._sleep = lambda _: goes_on.wait(20)
     runner._evidence.ordered("promote")
-    runner._frame(UP, numbered(1))
+    stream(runner)
     for _ in range(3):
         port.now += 2000
         runner._turn()
@@ -516,7 +543,7 @@ def test_a_host_that_keeps_none_does_nothing_of_it(monkeypatch):
     port.xapi = Process(600, 99)
     runner._look_at_xapi()
     runner._look_and_tidy()
-    runner._frame(UP, numbered(1))
+    stream(runner)
     runner._frame(FROM_COLLECTOR, collector(keep_evidence=pb.KeepEvidence(text="x")))
     port.now += 2000
     runner._turn()

@@ -25,7 +25,8 @@ from poolwarden_agent.messages import reports
 from poolwarden_agent.messages.orders import from_message
 
 MOST_ID = 64
-OF_CAPSULES = ("capsule_request", "capsule_taken", "keep_evidence")
+HAND_OVER = ("capsule_request", "capsule_taken")
+OF_CAPSULES = ("keep_evidence",) + HAND_OVER
 MOST_OF_CAPSULES = 20  # that are not taken yet
 MARKS_EVERY = 15  # messages: how often it is told how far each section has come, where nothing is new
 
@@ -75,6 +76,7 @@ class Conversation(object):
         self._renewal: Optional[pb.Renewal] = None  # as it came, not taken in yet
         self._elsewhere = Elsewhere(port.collectors())
         self._welcomed: Optional[Welcomed] = None  # not told yet
+        self.obeyed = False  # a Welcome that counts here has come on this stream
         self._of_capsules: List[pb.CollectorMessage] = []  # as it came, not taken in yet
         self.pool_said = ""  # the pool in this stream's Hello
         self._trust_said: Trust = ((), "")
@@ -94,6 +96,7 @@ class Conversation(object):
         self._made_of = {}
         self._elsewhere.begin()
         self._welcomed = None
+        self.obeyed = False
         self._offline.up(self._port.mono_ms())
         self.pool_said = self._executor.pool()
         identity, address = self._port.identity(), self._observer.host.address
@@ -213,6 +216,9 @@ class Conversation(object):
             self._boot.heard(self._followable(message.gate_answer, heard.signed), heard.signed)
         elif kind == "renewal":
             self._renewal = message.renewal
+        elif kind in HAND_OVER and not self.obeyed:
+            # safety: where order keys are pinned, logs go to nobody, and count as taken by nobody, who holds none.
+            self._remark("refused %s: no Welcome that counts here has come on this stream" % kind.replace("_", " "))
         elif kind in OF_CAPSULES and len(self._of_capsules) < MOST_OF_CAPSULES:
             self._of_capsules.append(message)
         elif kind == "full_report_request":
@@ -224,6 +230,7 @@ class Conversation(object):
 
     def _welcome(self, given: pb.Welcome, signed: bool) -> List[pb.AgentMessage]:
         """Take it in; the acknowledgement of its epoch, if that is durable here now."""
+        self.obeyed = True
         why = self._executor.remember_epoch(given.epoch, signed)
         self._remark(why)
         self._settle(given.settings, signed, opening=True)

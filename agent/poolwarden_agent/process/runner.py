@@ -280,7 +280,7 @@ class Runner(object):
         self._send(report)
         for message in self._conversation.late():
             self._send(message)
-        offer = self._evidence.offer()
+        offer = self._evidence.offer() if self._conversation.obeyed else None
         if offer is not None:
             self._send(self._conversation.of_capsules(capsule_offer=offer))
 
