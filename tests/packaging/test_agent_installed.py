@@ -85,7 +85,7 @@ def test_it_installs_with_its_scriptlets(life: dict[str, Any]) -> None:
 
 
 def test_room_for_durable_state_is_taken_at_installation(life: dict[str, Any]) -> None:
-    assert sorted(life["slots"]) == ["latch", "state.0", "state.1"]
+    assert sorted(life["slots"]) == ["evidence", "latch", "state.0", "state.1"]
     assert [life["slots"][name][1] for name in ("state.0", "state.1")] == [65536, 65536]
 
 
