@@ -26,7 +26,7 @@ ALLOWED = {
     "intake.py:_challenge_time": "the time that a challenge carries to its own answer",
     "recovery/member_repair.py:_rung": "counts in a list",
     "replay.py:_compared": "the kind before an entry's sentence, as it was stored",
-    "report/advise.py:_licence": "the brand of a release, for people",
+    "report/rebuild_advice.py:_licence": "the brand of a release, for people",
     "report/timeline.py:_replay": "the number of a stored decision, for people",
     "report/host_environment.py:_services": "unit names of systemd, for people",
     "report/memory_alerts.py:help_for": "names of programs, for what is said to people",

@@ -20,6 +20,7 @@ READ_ONLY = (
     "decision/kill_forecast.py",
     "decision/fencing_stakes.py",
     "report/advise.py",
+    "report/rebuild_advice.py",
     "report/role_advice.py",
     "report/assumptions_shown.py",
     "report/status.py",

@@ -17,6 +17,7 @@ from poolwarden_collector.core.model.host_facts import (
     ProbeOutcome,
     XapiTrouble,
 )
+from poolwarden_collector.core.model.installation import Installation, Transport
 from poolwarden_collector.core.model.order_results import Outcome
 from poolwarden_collector.core.model.values import ProcessId, Role, Tri
 from poolwarden_collector.shell.agents.stream import OFFSET_WINDOW_MS, StreamState
@@ -343,6 +344,29 @@ def test_what_surrounds_xapi_is_kept_section_by_section() -> None:
     assert around.services == (("xapi.service", "active"),) and around.certificates[0].days_left == 10
     assert around.maps[0].most == 4 and around.nics[0].speed_mbit == 1000
     assert around.database_written_at == 140_000
+
+
+def test_what_a_new_installation_meets_is_told_in_two_parts_and_a_uuid_is_one() -> None:
+    stream = Stream()
+    assert stream.report(1_100, 1_100, full=True).installation == Installation()  # an older agent
+    told = pb.InstallationFacts(adapters=pb.HostAdapters(iscsi_initiator=pb.NO, iscsi_targets=["iqn.x"]))
+    told.adapters.root_disks.add(name="sda", transport=pb.RootDisk.ISCSI)
+    told.adapters.root_disks.add(name="sdb", transport=77)
+    told.adapters.fc_ports.add(name="host1", state="Online")
+    found = stream.report(1_200, 1_200, installation=told).installation
+    assert found.records is None and found.adapters is not None and found.adapters.initiator is Tri.NO
+    assert found.adapters.root_disks == (("sda", Transport.ISCSI), ("sdb", Transport.UNKNOWN))
+    assert found.adapters.fc_ports == (("host1", "Online"),)
+    good = "00000000-0000-4000-8000-000000000009"
+    told.records.pifs.add(uuid="x; reboot", device="eth0", mac="aa")
+    told.records.pifs.add(uuid=good, device="eth1", mac="ab")
+    told.records.repositories.add(uuid=good, disks=2)
+    records = stream.report(1_300, 1_300, installation=told).installation.records
+    assert records is not None and [pif.uuid for pif in records.pifs] == ["", good]
+    assert records.repositories is None, "a list that is not said to be whole is none"
+    told.records.repositories_known = True
+    records = stream.report(1_400, 1_400, installation=told).installation.records
+    assert records is not None and records.repositories is not None and records.repositories[0].disks == 2
 
 
 def test_late_messages_are_no_evidence() -> None:

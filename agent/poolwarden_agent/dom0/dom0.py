@@ -258,7 +258,7 @@ class Dom0(HostPort):
         return statedb.loads(self._root)
 
     def database(self) -> statedb.View:
-        return statedb.view(self._root)
+        return statedb.view(self._root, self._identity.host)
 
     def disks(self) -> List[Disk]:
         return mounts.disks(self._root)

@@ -18,6 +18,7 @@ from poolwarden_agent.core.addresses import is_address, same
 from poolwarden_agent.core.health import Health, Look, plain_words
 from poolwarden_agent.core.health import judge as judge_health
 from poolwarden_agent.core.host_now import MASTER, MEMBER, NO_PROCESS, Process
+from poolwarden_agent.core.host_records import HostRecords
 from poolwarden_agent.core.probe_rules import (
     ANSWERED,
     ANSWERS,
@@ -126,6 +127,7 @@ class Observer(object):
         self.trouble = TroubleWatch(port)
         self.storage: Optional[Storage] = None  # what of it hangs
         self.around: Optional[Any] = None  # a surroundings.Surroundings
+        self.records: Optional[HostRecords] = None  # this host's own, of the database that was read last
         self._around_ms = 0
         self._asked_member_ms: Optional[int] = None
         self._asked_process = NO_PROCESS
@@ -210,6 +212,7 @@ class Observer(object):
     def database_read(self, view: View, written_s: int) -> None:
         """The database was read, here or for an order; ``written_s``: when that file had been written, before that."""
         self._read = (view.source, view.generation, written_s, view.sound, view.unsound)
+        self.records = view.records
 
     def look_at_xapi(self, want_view: bool, view_interval_ms: int) -> None:
         """One round of looking at the own xapi: TCP, socket, role, and on a serving master its view of the pool."""

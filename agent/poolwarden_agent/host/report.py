@@ -13,7 +13,7 @@ from poolwarden_agent.host.boot_gate import BootGate
 from poolwarden_agent.host.durable_state import Keeper
 from poolwarden_agent.host.observer import OWN_MASTER, Observer
 from poolwarden_agent.host_port import HostPort
-from poolwarden_agent.messages import assumptions, disks, reports, storage, surroundings
+from poolwarden_agent.messages import assumptions, disks, installation, reports, storage, surroundings
 
 Section = Tuple[str, Any, Callable[[], Any]]  # its name in a report, what it is made of, how it is made
 
@@ -56,6 +56,8 @@ class Sections(object):
         if around is not None:
             for name, make in surroundings.SECTIONS:
                 sections.append((name, (around, host.address), functools.partial(make, around, host.address)))
+            known = around.adapters, self._observer.records
+            sections.append(("installation", known, functools.partial(installation.installation, *known)))
         if not self._keeper.storage:  # what cannot be read is not "not held"
             sections.append(("hold", (state.hold, state.gc, host.toolstack, identity.boot_id), self.hold))
         if self._boot.there:

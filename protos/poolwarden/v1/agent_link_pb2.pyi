@@ -1191,6 +1191,7 @@ class Report(google.protobuf.message.Message):
     ASSUMPTIONS_FIELD_NUMBER: builtins.int
     XAPI_TROUBLE_FIELD_NUMBER: builtins.int
     STORAGE_FIELD_NUMBER: builtins.int
+    INSTALLATION_FIELD_NUMBER: builtins.int
     full: builtins.bool
     @property
     def freshness(self) -> global___Freshness: ...
@@ -1245,6 +1246,8 @@ class Report(google.protobuf.message.Message):
         """cause empty: none is known"""
     @property
     def storage(self) -> global___StorageFacts: ...
+    @property
+    def installation(self) -> global___InstallationFacts: ...
     def __init__(
         self,
         *,
@@ -1273,9 +1276,10 @@ class Report(google.protobuf.message.Message):
         assumptions: global___AssumptionList | None = ...,
         xapi_trouble: global___XapiTrouble | None = ...,
         storage: global___StorageFacts | None = ...,
+        installation: global___InstallationFacts | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing_extensions.Literal["assumptions", b"assumptions", "boot_gate", b"boot_gate", "certificates", b"certificates", "database", b"database", "disks", b"disks", "domains", b"domains", "freshness", b"freshness", "hold", b"hold", "machine", b"machine", "memory", b"memory", "multipath", b"multipath", "network", b"network", "pool_view", b"pool_view", "probes", b"probes", "role", b"role", "services", b"services", "software", b"software", "storage", b"storage", "tombstone", b"tombstone", "xapi", b"xapi", "xapi_trouble", b"xapi_trouble"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["assumptions", b"assumptions", "boot_gate", b"boot_gate", "certificates", b"certificates", "database", b"database", "disks", b"disks", "domains", b"domains", "freshness", b"freshness", "full", b"full", "hold", b"hold", "machine", b"machine", "management_address", b"management_address", "marks", b"marks", "memory", b"memory", "multipath", b"multipath", "network", b"network", "pool_view", b"pool_view", "probes", b"probes", "role", b"role", "services", b"services", "software", b"software", "storage", b"storage", "tombstone", b"tombstone", "wall_ms", b"wall_ms", "xapi", b"xapi", "xapi_trouble", b"xapi_trouble"]) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["assumptions", b"assumptions", "boot_gate", b"boot_gate", "certificates", b"certificates", "database", b"database", "disks", b"disks", "domains", b"domains", "freshness", b"freshness", "hold", b"hold", "installation", b"installation", "machine", b"machine", "memory", b"memory", "multipath", b"multipath", "network", b"network", "pool_view", b"pool_view", "probes", b"probes", "role", b"role", "services", b"services", "software", b"software", "storage", b"storage", "tombstone", b"tombstone", "xapi", b"xapi", "xapi_trouble", b"xapi_trouble"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["assumptions", b"assumptions", "boot_gate", b"boot_gate", "certificates", b"certificates", "database", b"database", "disks", b"disks", "domains", b"domains", "freshness", b"freshness", "full", b"full", "hold", b"hold", "installation", b"installation", "machine", b"machine", "management_address", b"management_address", "marks", b"marks", "memory", b"memory", "multipath", b"multipath", "network", b"network", "pool_view", b"pool_view", "probes", b"probes", "role", b"role", "services", b"services", "software", b"software", "storage", b"storage", "tombstone", b"tombstone", "wall_ms", b"wall_ms", "xapi", b"xapi", "xapi_trouble", b"xapi_trouble"]) -> None: ...
 
 global___Report = Report
 
@@ -1646,6 +1650,243 @@ class MultipathMap(google.protobuf.message.Message):
     def ClearField(self, field_name: typing_extensions.Literal["live_paths", b"live_paths", "most_paths", b"most_paths", "name", b"name", "paths", b"paths"]) -> None: ...
 
 global___MultipathMap = MultipathMap
+
+class InstallationFacts(google.protobuf.message.Message):
+    """What a new installation of this host would meet, or lose. For people: nothing decides by it. Absent: not known."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ADAPTERS_FIELD_NUMBER: builtins.int
+    RECORDS_FIELD_NUMBER: builtins.int
+    @property
+    def adapters(self) -> global___HostAdapters:
+        """from sysfs"""
+    @property
+    def records(self) -> global___HostRecords:
+        """from the database file that this host's xapi would load"""
+    def __init__(
+        self,
+        *,
+        adapters: global___HostAdapters | None = ...,
+        records: global___HostRecords | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["adapters", b"adapters", "records", b"records"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["adapters", b"adapters", "records", b"records"]) -> None: ...
+
+global___InstallationFacts = InstallationFacts
+
+class HostAdapters(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FC_PORTS_FIELD_NUMBER: builtins.int
+    ISCSI_HOSTS_FIELD_NUMBER: builtins.int
+    ISCSI_TARGETS_FIELD_NUMBER: builtins.int
+    ISCSI_INITIATOR_FIELD_NUMBER: builtins.int
+    ROOT_DISKS_FIELD_NUMBER: builtins.int
+    NICS_FIELD_NUMBER: builtins.int
+    @property
+    def fc_ports(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___FcPort]: ...
+    iscsi_hosts: builtins.int
+    """SCSI hosts of iSCSI, of an HBA or of Open-iSCSI"""
+    @property
+    def iscsi_targets(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """of the sessions there are"""
+    iscsi_initiator: global___Tristate.ValueType
+    """does /etc/iscsi/initiatorname.iscsi give this host a name?"""
+    @property
+    def root_disks(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___RootDisk]:
+        """the disks below "/", through device mapper and RAID; empty: not known"""
+    @property
+    def nics(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___NicAddress]:
+        """physical ones"""
+    def __init__(
+        self,
+        *,
+        fc_ports: collections.abc.Iterable[global___FcPort] | None = ...,
+        iscsi_hosts: builtins.int = ...,
+        iscsi_targets: collections.abc.Iterable[builtins.str] | None = ...,
+        iscsi_initiator: global___Tristate.ValueType = ...,
+        root_disks: collections.abc.Iterable[global___RootDisk] | None = ...,
+        nics: collections.abc.Iterable[global___NicAddress] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["fc_ports", b"fc_ports", "iscsi_hosts", b"iscsi_hosts", "iscsi_initiator", b"iscsi_initiator", "iscsi_targets", b"iscsi_targets", "nics", b"nics", "root_disks", b"root_disks"]) -> None: ...
+
+global___HostAdapters = HostAdapters
+
+class FcPort(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    WWPN_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """"host1" """
+    wwpn: builtins.str
+    """"0x21000024ff000001" """
+    state: builtins.str
+    """the kernel's word, e.g. "Online" """
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        wwpn: builtins.str = ...,
+        state: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["name", b"name", "state", b"state", "wwpn", b"wwpn"]) -> None: ...
+
+global___FcPort = FcPort
+
+class RootDisk(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    class _Transport:
+        ValueType = typing.NewType("ValueType", builtins.int)
+        V: typing_extensions.TypeAlias = ValueType
+
+    class _TransportEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[RootDisk._Transport.ValueType], builtins.type):  # noqa: F821
+        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+        TRANSPORT_UNSPECIFIED: RootDisk._Transport.ValueType  # 0
+        """not known"""
+        LOCAL: RootDisk._Transport.ValueType  # 1
+        FIBRE_CHANNEL: RootDisk._Transport.ValueType  # 2
+        ISCSI: RootDisk._Transport.ValueType  # 3
+        NVME_FABRIC: RootDisk._Transport.ValueType  # 4
+
+    class Transport(_Transport, metaclass=_TransportEnumTypeWrapper): ...
+    TRANSPORT_UNSPECIFIED: RootDisk.Transport.ValueType  # 0
+    """not known"""
+    LOCAL: RootDisk.Transport.ValueType  # 1
+    FIBRE_CHANNEL: RootDisk.Transport.ValueType  # 2
+    ISCSI: RootDisk.Transport.ValueType  # 3
+    NVME_FABRIC: RootDisk.Transport.ValueType  # 4
+
+    NAME_FIELD_NUMBER: builtins.int
+    TRANSPORT_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """the kernel's, e.g. "sda" """
+    transport: global___RootDisk.Transport.ValueType
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        transport: global___RootDisk.Transport.ValueType = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["name", b"name", "transport", b"transport"]) -> None: ...
+
+global___RootDisk = RootDisk
+
+class NicAddress(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    MAC_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    mac: builtins.str
+    """its own, also in a bond of the kernel; empty: not known"""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        mac: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["mac", b"mac", "name", b"name"]) -> None: ...
+
+global___NicAddress = NicAddress
+
+class HostRecords(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PIFS_FIELD_NUMBER: builtins.int
+    REPOSITORIES_KNOWN_FIELD_NUMBER: builtins.int
+    REPOSITORIES_FIELD_NUMBER: builtins.int
+    EDITION_FIELD_NUMBER: builtins.int
+    REDO_LOG_FIELD_NUMBER: builtins.int
+    @property
+    def pifs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___PifRecord]:
+        """physical ones of this host"""
+    repositories_known: builtins.bool
+    """false: there are too many rows"""
+    @property
+    def repositories(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___LocalRepository]:
+        """not shared, with a PBD of this host"""
+    edition: builtins.str
+    """host.edition; empty: not known"""
+    redo_log: global___Tristate.ValueType
+    """pool.redo_log_enabled"""
+    def __init__(
+        self,
+        *,
+        pifs: collections.abc.Iterable[global___PifRecord] | None = ...,
+        repositories_known: builtins.bool = ...,
+        repositories: collections.abc.Iterable[global___LocalRepository] | None = ...,
+        edition: builtins.str = ...,
+        redo_log: global___Tristate.ValueType = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["edition", b"edition", "pifs", b"pifs", "redo_log", b"redo_log", "repositories", b"repositories", "repositories_known", b"repositories_known"]) -> None: ...
+
+global___HostRecords = HostRecords
+
+class PifRecord(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    UUID_FIELD_NUMBER: builtins.int
+    DEVICE_FIELD_NUMBER: builtins.int
+    MAC_FIELD_NUMBER: builtins.int
+    uuid: builtins.str
+    device: builtins.str
+    mac: builtins.str
+    def __init__(
+        self,
+        *,
+        uuid: builtins.str = ...,
+        device: builtins.str = ...,
+        mac: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["device", b"device", "mac", b"mac", "uuid", b"uuid"]) -> None: ...
+
+global___PifRecord = PifRecord
+
+class LocalRepository(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    UUID_FIELD_NUMBER: builtins.int
+    NAME_FIELD_NUMBER: builtins.int
+    TYPE_FIELD_NUMBER: builtins.int
+    DISKS_FIELD_NUMBER: builtins.int
+    BYTES_FIELD_NUMBER: builtins.int
+    RUNNING_VMS_FIELD_NUMBER: builtins.int
+    OTHER_VMS_FIELD_NUMBER: builtins.int
+    VMS_FIELD_NUMBER: builtins.int
+    uuid: builtins.str
+    name: builtins.str
+    type: builtins.str
+    disks: builtins.int
+    """VDIs, snapshots among them"""
+    bytes: builtins.int
+    """their virtual sizes together"""
+    @property
+    def running_vms(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """names of VMs with a disk, or their suspended memory, in it; the first 32"""
+    @property
+    def other_vms(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """of those that do not run; the first 32"""
+    vms: builtins.int
+    """how many there are of both"""
+    def __init__(
+        self,
+        *,
+        uuid: builtins.str = ...,
+        name: builtins.str = ...,
+        type: builtins.str = ...,
+        disks: builtins.int = ...,
+        bytes: builtins.int = ...,
+        running_vms: collections.abc.Iterable[builtins.str] | None = ...,
+        other_vms: collections.abc.Iterable[builtins.str] | None = ...,
+        vms: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["bytes", b"bytes", "disks", b"disks", "name", b"name", "other_vms", b"other_vms", "running_vms", b"running_vms", "type", b"type", "uuid", b"uuid", "vms", b"vms"]) -> None: ...
+
+global___LocalRepository = LocalRepository
 
 class Freshness(google.protobuf.message.Message):
     """When each group of facts was last *observed* (not: last changed), on the agent's monotonic clock, ms. 0: never."""

@@ -437,7 +437,7 @@ class AdviceLine(google.protobuf.message.Message):
     STEP_FIELD_NUMBER: builtins.int
     topic: builtins.str
     answer: builtins.str
-    """"good", "bad", "not known" """
+    """"good", "bad", "first": to be done before, "not known" """
     text: builtins.str
     step: builtins.str
     """how to see or mend it; may be empty"""

@@ -9,6 +9,7 @@ from tests.core.pool import Guarded, uuid
 from poolwarden_collector.core.evidence.signs import signs
 from poolwarden_collector.core.evidence.verdict import judge
 from poolwarden_collector.core.model.host_facts import Certificate, Disk, DiskLevel, HostEnvironment, HostFacts
+from poolwarden_collector.core.model.installation import HostRecords, Installation
 from poolwarden_collector.core.model.values import Tri
 from poolwarden_collector.core.recovery import switchover
 from poolwarden_collector.core.report.advise import BAD, GOOD, OPEN, Advice
@@ -67,6 +68,9 @@ def test_a_healthy_pool_may_hand_its_role_over_and_the_unreachable_time_is_annou
     assert advice.answer == "yes" and bad(advice) == set()
     assert UNREACHABLE in [line.text for line in advice.lines] and "20-30 s" in UNREACHABLE
     assert "redo log" in {line.topic for line in advice.lines if line.answer == OPEN}
+    told = Installation(None, HostRecords(redo_log=Tri.YES))
+    told_too = advise_role(seen(begun(), 1, lambda facts: replace(facts, installation=told)), uuid(2))
+    assert "the pool's redo log is on: its new master takes it over" in [line.text for line in told_too.lines]
     assert {"pool", "role", "HA", "versions", "members", "tasks", "storage", "certificates"} <= {
         line.topic for line in advice.lines if line.answer == GOOD
     }

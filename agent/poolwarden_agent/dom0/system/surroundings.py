@@ -20,6 +20,7 @@ import re
 from typing import Dict, NamedTuple, Optional, Tuple
 
 from poolwarden_agent.core import certificate
+from poolwarden_agent.dom0.system import adapters as reached_by
 from poolwarden_agent.dom0.system import files, links, openvswitch, plain_files, procfs
 
 SERVICES = (
@@ -74,6 +75,7 @@ class Surroundings(NamedTuple):
     xen: str
     kernel: str
     build: str
+    adapters: Optional[reached_by.Adapters] = None
 
 
 class Reader(object):
@@ -95,6 +97,7 @@ class Reader(object):
             self._xen(),
             (files.read(self._root, "proc/sys/kernel/osrelease") or "")[:100],
             inventory.get("BUILD_NUMBER", "")[:100],
+            reached_by.read(self._root),
         )
 
     def _path(self, *parts: str) -> str:

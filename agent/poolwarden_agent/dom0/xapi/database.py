@@ -21,6 +21,7 @@ import re
 import xml.etree.ElementTree as ElementTree
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
+from poolwarden_agent.core.host_records import HostRecords, HostRows
 from poolwarden_agent.core.soundness import Soundness
 from poolwarden_agent.dom0.system import files, plain_files
 
@@ -41,6 +42,7 @@ class View(NamedTuple):
     """What is wanted of a database file; ``hosts``: the UUID of every host in it.
 
     ``sound``: could xapi load it, as far as one pass shows (core/soundness.py)? None: it was not read to its end.
+    ``records``: what it has of the host that was asked for (core/host_records.py); None: not known.
     """
 
     readable: bool
@@ -53,6 +55,7 @@ class View(NamedTuple):
     hosts: Tuple[str, ...] = ()
     sound: Optional[bool] = None
     unsound: str = ""
+    records: Optional[HostRecords] = None
 
 
 class StateDbError(Exception):
@@ -107,13 +110,16 @@ def _there(root: str, name: str) -> bool:
     return os.path.isfile(files.below(root, os.path.join(DIRECTORY, name)))
 
 
-def view(root: str) -> View:
-    """Where the file that would be loaded places each VM; unreadable with the reason where it cannot be said."""
+def view(root: str, host: str = "") -> View:
+    """Where the file that would be loaded places each VM; unreadable with the reason where it cannot be said.
+
+    ``host``: whose own records are wanted beside; empty: nobody's.
+    """
     source, generation = loads(root)
     if not source:
         return View(False, 0, "", (), "", False, "there is no database file")
     try:
-        found = _read(os.path.join(root, source))
+        found = _read(os.path.join(root, source), host)
     except Malformed as error:
         return View(False, generation, source, (), "", False, str(error), (), False, str(error))
     except (StateDbError, OSError) as error:
@@ -123,7 +129,10 @@ def view(root: str) -> View:
     upgrade = "rolling_upgrade_in_progress" in pool.get("other_config", "")
     listed = tuple(row.get("uuid", "") for row in tables["host"])
     placed, unsound = _placements(tables), "; ".join(faults)
-    return View(True, generation, source, placed, pool.get("uuid", ""), upgrade, "", listed, not faults, unsound)
+    records = found.own.records() if found.own is not None else None
+    return View(
+        True, generation, source, placed, pool.get("uuid", ""), upgrade, "", listed, not faults, unsound, records
+    )
 
 
 def hosts(root: str) -> Optional[Tuple[Tuple[str, str], ...]]:
@@ -162,9 +171,10 @@ _WANTED: Dict[str, Tuple[str, ...]] = {
 class _Target(object):
     """Collects the wanted attributes of the wanted tables; keeps nothing else in memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str) -> None:
         self.tables: Dict[str, List[Dict[str, str]]] = {name: [] for name in _WANTED}
         self.soundness = Soundness()
+        self.own = HostRows(host, unescape) if host else None
         self.closed = False
         self.rows = 0  # of all tables: does the parser get on?
         self._table = ""
@@ -178,6 +188,8 @@ class _Target(object):
             self.soundness.pair(attributes.get("key", ""), attributes.get("value", ""))
         elif tag == "row":
             self.soundness.row(self._table, attributes)
+            if self.own is not None:
+                self.own.row(self._table, attributes)
             self._keep(attributes)
 
     def _keep(self, attributes: Dict[str, str]) -> None:
@@ -197,11 +209,11 @@ class _Target(object):
         pass
 
 
-def _read(path: str) -> _Target:
+def _read(path: str, host: str = "") -> _Target:
     """Everything that is wanted of the file. :raises StateDbError: beyond its bounds, or Malformed; OSError."""
     if os.path.getsize(path) > BIGGEST:
         raise StateDbError("%s is larger than %d MiB" % (os.path.basename(path), BIGGEST // (1024 * 1024)))
-    target = _Target()
+    target = _Target(host)
     parser = ElementTree.XMLParser(target=target, encoding="utf-8")
     name = os.path.basename(path)
     with os.fdopen(plain_files.to_read(path), "rb") as file:

@@ -7,8 +7,15 @@ from poolwarden_collector.cli.layout import Line, Page, Tone
 if TYPE_CHECKING:
     from poolwarden.v1 import operator_pb2 as api
 
-TONES: dict[str, Tone] = {"good": "good", "bad": "bad", "not known": "warn", "yes": "good", "no": "bad"}
-WORDS = {"good": "ok", "bad": "NO", "not known": "?"}
+TONES: dict[str, Tone] = {
+    "good": "good",
+    "bad": "bad",
+    "first": "warn",
+    "not known": "warn",
+    "yes": "good",
+    "no": "bad",
+}
+WORDS = {"good": "ok", "bad": "NO", "first": "!", "not known": "?"}
 
 
 def advice_page(reply: "api.AdviseReply") -> Page:

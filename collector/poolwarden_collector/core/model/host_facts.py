@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from poolwarden_collector.core.model.installation import Installation
 from poolwarden_collector.core.model.values import HostId, Ms, PoolId, ProcessId, Role, Tri
 
 
@@ -435,6 +436,7 @@ class HostFacts:
     memory_empty_in_ms: Ms = 0  # at the present trend; 0: it does not come to that
     memory_users: tuple[MemoryUser, ...] = ()  # while a level is crossed, the biggest first
     assumptions: AssumptionsSeen | None = None  # None: its agent tells nothing of them
+    installation: Installation = Installation()
 
     def probe_of(self, target: HostId) -> Probe | None:
         """This host's newest probe of ``target``, if it probes it."""

@@ -42,7 +42,7 @@ def advise_role(pool: Snapshot, host: HostId) -> Advice:
         _disk(pool, host),
         _database(pool, host),
         _certificates(pool, host),
-        _redo_log(),
+        _redo_log(pool),
         Line("VMs", GOOD, UNREACHABLE),
     ]
     if all(line.answer != BAD for line in lines) and (no := switchover.refusal(pool, host, verdict)) is not None:
@@ -178,6 +178,12 @@ def _certificates(pool: Snapshot, host: HostId) -> Line:
     return Line("certificates", GOOD, f"no certificate of {name} is over" + (f"; ends soon: {soon}" if soon else ""))
 
 
-def _redo_log() -> Line:
+def _redo_log(pool: Snapshot) -> Line:
+    agent = pool.agent(pool.record.master) if pool.record.master else None
+    records = agent.facts.installation.records if agent is not None else None
+    if records is not None and records.redo_log is not Tri.UNKNOWN:
+        on = records.redo_log is Tri.YES
+        said = "the pool's redo log is on: its new master takes it over" if on else "the pool has no redo log"
+        return Line("redo log", GOOD, said)
     said = "whether the pool has a redo log is not reported; its new master takes it over"
     return Line("redo log", OPEN, said, "xe pool-list params=redo-log-enabled,redo-log-vdi")

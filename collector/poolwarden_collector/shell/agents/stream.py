@@ -25,13 +25,13 @@ from poolwarden_collector.core.model.effects import AnswerGate
 from poolwarden_collector.core.model.host_facts import Freshness, HostFacts
 from poolwarden_collector.core.model.orders import Order
 from poolwarden_collector.core.model.values import HostId, Ms, PoolId
-from poolwarden_collector.shell.agents.messages import bounds, disks, environment, facts, orders, troubles
+from poolwarden_collector.shell.agents.messages import bounds, disks, environment, facts, installation, orders, troubles
 
 OFFSET_WINDOW_MS: Ms = 300_000
 
 _SECTIONS = (
     "role", "xapi", "database", "disks", "memory", "domains", "probes", "pool_view", "tombstone", "software", "hold",
-    "boot_gate", "machine", "assumptions", "xapi_trouble", "storage", *environment.SECTIONS,
+    "boot_gate", "machine", "assumptions", "xapi_trouble", "storage", "installation", *environment.SECTIONS,
 )  # fmt: skip
 _NUMBERS = {name: pb.Report.DESCRIPTOR.fields_by_name[name].number for name in _SECTIONS}
 _NAMED = frozenset(_NUMBERS.values())
@@ -251,6 +251,8 @@ class StreamState:
             return {"trouble": troubles.trouble(m, self.at)}
         if name == "storage":
             return {"storage": troubles.storage(m, self.at)}
+        if name == "installation":
+            return {"installation": installation.installation(m)}
         if name == "hold":
             return {"hold": facts.hold(m, self.at), "gc_term": m.gc_term}
         if name in ("role", "xapi", "database", "probes", "boot_gate"):

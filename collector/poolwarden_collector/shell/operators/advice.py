@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from poolwarden.v1 import operator_pb2 as pb
 from poolwarden_collector.core.model.values import Ms
-from poolwarden_collector.core.report.advise import advise_rebuild, advise_vms
+from poolwarden_collector.core.report.advise import advise_vms
+from poolwarden_collector.core.report.rebuild_advice import advise_rebuild
 from poolwarden_collector.core.report.role_advice import advise_role
 from poolwarden_collector.core.state.snapshot import Snapshot
 from poolwarden_collector.shell.agents.roster import Roster

@@ -83,6 +83,14 @@ LISTS = {
     "StorageFacts.sm_errors": 16,  # [5]
     "StorageFacts.stalled": 64,
     "StorageRepository.links": MOST_HOSTS,
+    "HostAdapters.fc_ports": 64,  # [64]
+    "HostAdapters.iscsi_targets": 64,  # [64]
+    "HostAdapters.root_disks": 64,  # [64]
+    "HostAdapters.nics": 64,  # [64]
+    "HostRecords.pifs": 64,  # [64]
+    "HostRecords.repositories": 64,  # [64]
+    "LocalRepository.running_vms": 64,  # [32]
+    "LocalRepository.other_vms": 64,  # [32]
     "XapiTrouble.lines": 16,  # [5]
     "CapsuleOffer.capsules": 16,  # [4]
 }
