@@ -10,6 +10,7 @@ import pytest
 from poolwarden_agent import config
 from poolwarden_agent.core import certificate, gate_state
 from poolwarden_agent.dom0.system import (
+    adapters,
     boot_findings,
     files,
     links,
@@ -23,6 +24,7 @@ from poolwarden_agent.dom0.system.surroundings import Reader
 from poolwarden_agent.dom0.xapi import database
 from poolwarden_agent.process import gate_file
 
+from . import tree as trees
 from .mutator import played
 
 pytestmark = pytest.mark.slow
@@ -62,7 +64,7 @@ READ = {
     "inventory": reading(files.INVENTORY, looked_around),
     "pool_conf": reading(files.POOL_CONF, files.pool_conf),
     "local_db": reading(files.LOCAL_DB, files.ha_armed),
-    "state_db": reading("var/lib/xcp/state.db", lambda root: (database.view(root), database.hosts(root))),
+    "state_db": reading("var/lib/xcp/state.db", lambda root: (database.view(root, trees.HOST), database.hosts(root))),
     "generation": reading("var/lib/xcp/state.db.generation", database.loads),
     "meminfo": reading("proc/meminfo", lambda root: (procfs.memory(root), procfs.swap(root))),
     "stat": reading("proc/4711/stat", files.xapi_process),
@@ -74,6 +76,8 @@ READ = {
     "cmdline": reading("proc/4711/cmdline", memory_users.biggest),
     "arp": reading("proc/net/arp", lambda root: neighbours.answers(root, ["198.51.100.1"])),
     "word": reading(gate_file.WORD, gated_by),
+    "mountinfo": reading("proc/self/mountinfo", adapters.root_disks),
+    "bonding": reading("proc/net/bonding/bond0", lambda root: adapters.mac(root, "eth1")),
 }
 
 
@@ -81,6 +85,12 @@ READ = {
 def test_a_file_of_dom0_is_read_or_not_known(kind, tree, monkeypatch):
     monkeypatch.setattr(neighbours, "_knock", lambda address: None)
     tree.xapi_runs(4711) if kind == "stat" and not os.path.lexists(tree.path("proc/4711")) else None
+    if kind == "mountinfo":
+        tree.put("sys/dev/block/8:1/size", "1")
+    if kind == "bonding":
+        tree.put("sys/class/net/bond0/bonding/mode", "active-backup 1")
+        tree.put("sys/class/net/eth1/device/x", "")
+        os.symlink("../bond0", tree.path("sys/class/net/eth1/master"))
     if kind == "cmdline":
         tree.put("proc/4711/statm", "900 400 1 1 0 1 0")
     if kind == "stat":

@@ -430,6 +430,7 @@ def test_a_dry_run_goes_through_the_list(fake: FakeCollector, poolwarden: Call) 
 def test_advice_is_a_plain_answer_with_its_lines(fake: FakeCollector, poolwarden: Call) -> None:
     fake.advice = api.AdviseReply(host_name="host-2", answer="yes", sentence="yes, host-2 may be rebuilt")
     fake.advice.lines.append(api.AdviceLine(topic="licence", answer="not known", text="not reported", step="xe x"))
+    fake.advice.lines.append(api.AdviceLine(topic="adapters", answer="first", text="note them"))
     for arguments in (("advise", "rebuild", "host-2"), ("advise", "vms")):
         out = poolwarden(*arguments).out
-        assert "YES" in out and "?   licence: not reported" in out and "-> xe x" in out
+        assert "YES" in out and "?   licence: not reported" in out and "-> xe x" in out and "!   adapters: note them" in out

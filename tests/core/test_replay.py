@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from dataclasses import is_dataclass
+from dataclasses import is_dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import get_args, get_type_hints
@@ -16,6 +16,7 @@ from tests.core.pool import Guarded, played_once
 from poolwarden_collector.core.engine import DECISIONS
 from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.events import Event, Tick
+from poolwarden_collector.core.model.installation import Adapters, Installation
 from poolwarden_collector.core.model.proof_kinds import ProofKind
 from poolwarden_collector.core.replay import replay
 from poolwarden_collector.core.state.decision_input import _FORMER_NAMES, _KNOWN, LEFT_OUT, BadInput, pack, unpack
@@ -60,6 +61,16 @@ def test_each_step_that_decides_stores_its_input_once() -> None:
 def test_the_pool_is_read_back_as_it_was() -> None:
     g = story()
     assert unpack(pack(g.pool, Tick(), g.now, g.site)) == (g.pool, Tick(), g.now, g.site)
+
+
+def test_what_people_alone_are_told_is_in_no_stored_input() -> None:
+    g = story()
+    agents = {
+        host: replace(agent, facts=replace(agent.facts, installation=Installation(Adapters(iscsi_targets=("iqn.x",)))))
+        for host, agent in g.pool.live.agents.items()
+    }
+    pool = replace(g.pool, live=replace(g.pool.live, agents=agents))
+    assert pool != g.pool and pack(pool, Tick(), g.now, g.site) == pack(g.pool, Tick(), g.now, g.site)
 
 
 def test_every_class_that_an_input_can_hold_is_known_to_the_reader() -> None:

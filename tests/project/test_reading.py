@@ -5,6 +5,8 @@ import ast
 import pytest
 from tests.project.tree import ROOT, name_of, parsed, python_files
 
+from poolwarden_collector.core.state.decision_input import NOT_STORED
+
 CORE = ROOT / "collector/poolwarden_collector/core"
 READ_ONLY = (
     "evidence/proof.py",
@@ -64,6 +66,17 @@ def test_nothing_here_can_write(name: str) -> None:
 def test_every_module_of_the_report_is_in_one_of_the_two_lists() -> None:
     told = {path.name for path in python_files("collector/poolwarden_collector/core/report")} - {"__init__.py"}
     assert told == ALERTS | {name.removeprefix("report/") for name in READ_ONLY if name.startswith("report/")}
+
+
+def test_what_no_stored_decision_holds_is_read_by_the_report_alone() -> None:
+    left = {field for names in NOT_STORED.values() for field in names}
+    readers = {
+        path.parent.name
+        for path in python_files("collector/poolwarden_collector/core")
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.Attribute) and node.attr in left
+    }
+    assert readers == {"report"}
 
 
 def test_a_snapshot_has_no_way_to_write() -> None:

@@ -9,12 +9,15 @@ Rules
 * The copy of a member is as old as the master's last push; whoever shows it says so.
 """
 
+import re
 from typing import Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
 MOST_ROWS = 20000  # of the tables with few rows; and VDIs that may be local, VBDs and VMs together
-MOST_NAMES = 32
-MOST_TOLD = 64
-LONGEST_NAME = 100
+MOST_NAMES = 8
+MOST_PIFS = 64
+MOST_REPOSITORIES = 32
+LONGEST_NAME = 60  # characters: all names together stay far below what a report may have
+_BYTES = re.compile(r"[0-9]{1,17}\Z")
 _NULL = ("", "OpaqueRef:NULL")
 # What is kept of the tables with few rows. The others' rows are put together as they come.
 _FEW = {
@@ -29,7 +32,7 @@ Pif = NamedTuple("Pif", [("uuid", str), ("device", str), ("mac", str)])
 
 
 class LocalRepository(NamedTuple):
-    """``disks`` VDIs of ``bytes`` in all; names of at most 32 VMs that run, and of 32 others; ``vms``: how many."""
+    """``disks`` VDIs of ``bytes`` in all; names of the first 8 VMs that run, and of 8 others; ``vms``: how many."""
 
     uuid: str
     name: str
@@ -90,7 +93,7 @@ class HostRows(object):
         repository, size = row.get("SR", ""), row.get("virtual_size", "")
         if repository not in self._shared:  # the file has its tables by their names: SR comes before VDI
             self._many += 1
-            self._disks[ref] = repository, int(size) if size.isdigit() and len(size) < 18 else 0
+            self._disks[ref] = repository, int(size) if _BYTES.match(size) else 0
 
     def _use(self, vm: str, disk: str) -> None:
         if disk not in _NULL and vm not in _NULL:
@@ -122,13 +125,13 @@ class HostRows(object):
             for row in self._rows["PIF"].values()
             if row.get("host") == host and row.get("physical") == "true"
         ]
-        return tuple(sorted(found, key=lambda pif: (pif.device, pif.uuid))[:MOST_TOLD])
+        return tuple(sorted(found, key=lambda pif: (pif.device, pif.uuid))[:MOST_PIFS])
 
     def _repositories(self, host: str) -> Tuple[LocalRepository, ...]:
         plugged = {row.get("SR", "") for row in self._rows["PBD"].values() if row.get("host") == host}
         local = {ref: row for ref, row in self._rows["SR"].items() if ref in plugged and ref not in self._shared}
         found = [self._repository(ref, row) for ref, row in local.items()]
-        return tuple(sorted(found, key=lambda each: (not each.disks, each.name, each.uuid))[:MOST_TOLD])
+        return tuple(sorted(found, key=lambda each: (not each.disks, each.name, each.uuid))[:MOST_REPOSITORIES])
 
     def _repository(self, ref: str, row: Dict[str, str]) -> LocalRepository:
         disks = {disk: size for disk, (repository, size) in self._disks.items() if repository == ref}

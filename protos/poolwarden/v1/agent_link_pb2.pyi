@@ -1866,10 +1866,10 @@ class LocalRepository(google.protobuf.message.Message):
     """their virtual sizes together"""
     @property
     def running_vms(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """names of VMs with a disk, or their suspended memory, in it; the first 32"""
+        """names of VMs with a disk, or their suspended memory, in it; the first 8"""
     @property
     def other_vms(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """of those that do not run; the first 32"""
+        """of those that do not run; the first 8"""
     vms: builtins.int
     """how many there are of both"""
     def __init__(

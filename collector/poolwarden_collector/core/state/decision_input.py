@@ -27,6 +27,7 @@ from poolwarden_collector.core.model import (
     events,
     hello,
     host_facts,
+    installation,
     order_results,
     orders,
     policy,
@@ -65,6 +66,8 @@ _WAS_TEXT: dict[str, dict[str, Callable[[str], Enum]]] = {"RecordedProof": {"kin
 _READ = (2, 3, VERSION)
 # Fields that no rule has ever read and that stored inputs still name: they are left out as they are read back.
 LEFT_OUT = {"PowerState": {"next_at"}, "RoleFacts": {"serves_since"}, "XapiFacts": {"init_complete"}}
+# Fields that no rule reads: what people alone are told has no place in a decision's input, nor in an export of it.
+NOT_STORED = {"HostFacts": {"installation"}}
 
 # Fields up to version 3 that have another name in their slice, or one that two slices have.
 _RENAMED = {
@@ -135,6 +138,7 @@ _KNOWN = classes_of(
     power,
     hello,
     host_facts,
+    installation,
     order_results,
     events,
     orders,
@@ -200,7 +204,8 @@ def _plain(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if is_dataclass(value):
-        kept = {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
+        left = NOT_STORED.get(type(value).__name__, ())
+        kept = {item.name: _plain(getattr(value, item.name)) for item in fields(value) if item.name not in left}
         return ["C", type(value).__name__, kept]
     if isinstance(value, tuple):
         return ["T", *(_plain(item) for item in value)]

@@ -88,9 +88,9 @@ LISTS = {
     "HostAdapters.root_disks": 64,  # [64]
     "HostAdapters.nics": 64,  # [64]
     "HostRecords.pifs": 64,  # [64]
-    "HostRecords.repositories": 64,  # [64]
-    "LocalRepository.running_vms": 64,  # [32]
-    "LocalRepository.other_vms": 64,  # [32]
+    "HostRecords.repositories": 64,  # [32]
+    "LocalRepository.running_vms": 16,  # [8]
+    "LocalRepository.other_vms": 16,  # [8]
     "XapiTrouble.lines": 16,  # [5]
     "CapsuleOffer.capsules": 16,  # [4]
 }
