@@ -433,4 +433,5 @@ def test_advice_is_a_plain_answer_with_its_lines(fake: FakeCollector, poolwarden
     fake.advice.lines.append(api.AdviceLine(topic="adapters", answer="first", text="note them"))
     for arguments in (("advise", "rebuild", "host-2"), ("advise", "vms")):
         out = poolwarden(*arguments).out
-        assert "YES" in out and "?   licence: not reported" in out and "-> xe x" in out and "!   adapters: note them" in out
+        assert "YES" in out and "?   licence: not reported" in out and "-> xe x" in out
+        assert "!   adapters: note them" in out
