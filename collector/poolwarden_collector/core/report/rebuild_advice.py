@@ -193,7 +193,7 @@ def _adapters(pool: Snapshot, host: HostId) -> Line:
     said = f"Fibre Channel: {ports or 'no port'}; iSCSI: {targets or 'no session'}"
     if not seen.fc_ports and not seen.iscsi_targets:
         return Line("adapters", GOOD, said)
-    step = "the installer lists their LUNs as disks: mask or unplug them while it runs"
+    step = "the installer lists their LUNs as disks: mask or unplug while it runs what it must not be given"
     return Line("adapters", FIRST, said, step)
 
 
