@@ -14,7 +14,8 @@ from poolwarden_lab.story.text import read_text
 
 from . import resting
 
-EVERY_NTH, SEEDS = 26, 8
+EVERY_NTH, SEEDS = 40, 8
+TOO_LONG = "member-stays-disabled"  # hours, which a collector that always ticks takes a minute and a half for
 # Reports that come between the ticks, and rarely: it is the tick that has to notice what is due.
 QUIET = """\
 pool 2
@@ -44,7 +45,8 @@ def test_a_quiet_pool_costs_few_steps_and_misses_none_of_its_deadlines(monkeypat
 
 def _sample() -> list[str]:
     names = [path.stem for path in resting.stories()]
-    return random.Random("resting").sample(names, len(names) // EVERY_NTH)
+    drawn = random.Random("resting").sample(names, len(names) // EVERY_NTH)
+    return [name for name in drawn if name != TOO_LONG]
 
 
 @pytest.mark.long
