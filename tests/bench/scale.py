@@ -5,7 +5,7 @@ over the same TLS, then the shipped collector. Agents' side, collector and reade
 two on a core each); the reader is this one.
 
 A run is bounded. Of N agents: connecting, twice, and the herd take at most ``limit_s(N)`` each, the settling
-``SETTLE_LIMIT_S``, the windows 20 s and ``--seconds``; 10,000 agents about 15 minutes, at most 35; a thousand lost
+``SETTLE_LIMIT_S``, the windows 20 s and ``--seconds``; 10,000 agents about 15 minutes, at most 55; a thousand lost
 masters about 8, at most 20. Memory by ``MEMORY_LIMIT``. What does not come about within its bound is said as MISSED, in
 the table and at the end, the rest goes on; so is every budget that is not kept. What has been started is ended.
 
