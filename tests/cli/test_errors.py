@@ -304,3 +304,8 @@ def test_a_name_that_is_not_known_is_answered_with_who_lists_such_names(details:
 def test_what_stands_after_an_empty_line_is_the_collectors_own_next_step() -> None:
     error = sentence_of("here", "INVALID_ARGUMENT", "a token lasts 60 s to 24 h\n\nfor example --ttl 2h", 1.0)
     assert (str(error), error.next_step) == ("a token lasts 60 s to 24 h", "for example --ttl 2h")
+
+
+def test_at_a_socket_of_this_machine_nobody_is_sent_for_certificates() -> None:
+    error = sentence_of("unix:/run/x.sock", "UNAVAILABLE", "Socket closed", 1.0)
+    assert "certificate" not in f"{error} {error.next_step}" and "is it running" in error.next_step

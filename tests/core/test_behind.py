@@ -7,8 +7,11 @@ from dataclasses import replace
 from tests.core.pool import Guarded
 
 from poolwarden_collector.core.decision.permission import BEHIND_MS
+from poolwarden_collector.core.evidence.signs import FACTS_FRESH_MS, Xapi, _xapi
 from poolwarden_collector.core.model import effects
 from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model.host_facts import Liveness
+from poolwarden_collector.core.state.snapshot import Snapshot
 
 
 def test_nothing_is_begun_on_what_is_read_late() -> None:
@@ -32,3 +35,20 @@ def test_a_reports_age_counts_from_its_arrival() -> None:
     g.feed(ev.AgentReported(host.uuid, host.stream, g.facts(host), arrived))
     assert g.pool.live.agents[host.uuid].last_heard == arrived
     assert g.pool.live.silent == {host.uuid}
+
+
+def test_an_answer_that_is_the_newest_of_what_is_read_stands_and_a_no_does_not() -> None:
+    g = Guarded()
+    master = g.pool.record.master
+
+    def judged(liveness: Liveness, behind_ms: int) -> Xapi:
+        agent = g.pool.live.agents[master]
+        seen = replace(agent.facts.observed, xapi=g.now - FACTS_FRESH_MS - 1)
+        xapi = replace(agent.facts.xapi, liveness=liveness, liveness_since=0)
+        told = replace(agent, facts=replace(agent.facts, observed=seen, xapi=xapi), last_heard=g.now)
+        live = replace(g.pool.live, agents={**g.pool.live.agents, master: told})
+        return _xapi(Snapshot(replace(g.pool, live=live), g.now, replace(g.site, behind_ms=behind_ms)), master)
+
+    assert judged(Liveness.ANSWERS, 0) is Xapi.UNKNOWN
+    assert judged(Liveness.ANSWERS, FACTS_FRESH_MS) is Xapi.ANSWERS
+    assert judged(Liveness.DOWN, FACTS_FRESH_MS) is Xapi.UNKNOWN

@@ -298,7 +298,7 @@ def sentence_of(address: str, code: str, details: str, limit_s: float) -> Comman
     details, _, step = (" ".join(part.split()) for part in details.partition("\n\n"))
     if code in ("NOT_FOUND", "INVALID_ARGUMENT", "FAILED_PRECONDITION"):
         return BadInput(details or f"the collector refused the request ({code})", step or _names_of(details))
-    if code == "UNAVAILABLE" and (trouble := _handshake(details)):
+    if code == "UNAVAILABLE" and not address.startswith("unix:") and (trouble := _handshake(details)):
         return Unreachable(f"{address}: {trouble}", "certificates are made by: poolwarden-collector issue-operator")
     if code == "UNAVAILABLE":
         return Unreachable(f"no collector answers at {address}", START_HINT)

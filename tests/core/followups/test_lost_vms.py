@@ -310,6 +310,21 @@ def test_an_old_host_that_is_back_as_something_else_holds_the_starts() -> None:
     assert w.started == []
 
 
+def test_every_refusal_to_start_has_a_next_step() -> None:
+    w = World()
+    w.die()
+    w.g.say("pause", reason="maintenance")
+    paused = w.g.say("start-lost")
+    w.g.say("resume")
+    w.g.auto_answer = False
+    w.g.host(3).agent = w.g.host(2).agent = False
+    w.g.run(12_000)
+    unheard = w.g.say("start-lost")
+    for reply, step in ((paused, "poolwarden resume"), (unheard, "poolwarden explain")):
+        assert reply is not None and not reply.accepted and step in reply.next_step, reply
+    assert w.started == []
+
+
 def test_a_vm_that_can_start_nowhere_is_refused_with_xapis_reason() -> None:
     w = World()
     w.refusal = "VM_REQUIRES_SR local-1"

@@ -190,7 +190,7 @@ OLD = Pif("00000000-0000-4000-8000-000000000009", "eth2", "bb:09")
     ((*PIFS, OLD), (*NICS, ("eth2", "")), OPEN, "eth2 (bb:09)"),
     (PIFS, (*NICS, ("eth2", "")), GOOD, "eth2 (MAC not known)"),
     ((), NICS, OPEN, "PIFs are not known"),
-    (PIFS, (), OPEN, "their MACs are not"),
+    (PIFS, (), OPEN, "their MACs are not known"),
 ])  # fmt: skip
 def test_stale_pifs(pifs: tuple[Pif, ...], nics: tuple[tuple[str, str], ...], answer: str, word: str) -> None:
     pool = seen(begun(), records=HostRecords(pifs, ()), nics=nics)

@@ -88,13 +88,29 @@ def too_late(pool: Snapshot, said: OperatorSaid) -> Refused:
 def _refusal(pool: Snapshot, lost: list[LostVm], verdict: Verdict) -> Refused | None:
     master = verified(pool)
     agent = pool.heard(master) if master else None
-    if agent is None or pool.failover is not None:
-        return Refused("no-master", f"the pool is {verdict.word}: no verified master that could start a VM")
+    name = pool.record.display_name
+    if pool.failover is not None:
+        why = f"the failover of {pool.name(pool.failover.old_master)} is under way, and VMs start after its end"
+        return Refused("no-master", why, f"poolwarden watch {name} shows how far it is")
+    if agent is None:
+        why = f"the pool is {verdict.word}: no verified master that could start a VM"
+        return Refused("no-master", why, f"poolwarden explain {name}")
     if "start_vm" not in agent.hello.capabilities:
-        return Refused("too-old", f"the agent {agent.hello.agent_version} of {pool.name(master)} cannot start VMs")
-    if pool.record.paused is not None or pool.quiet or verdict is Verdict.HA_MANAGED:
-        why = f"the pool is paused: {pool.record.paused}" if pool.record.paused is not None else "start-up quiet time"
-        return Refused("held", "xapi's HA is armed" if verdict is Verdict.HA_MANAGED else why)
+        why = f"the agent {agent.hello.agent_version} of {pool.name(master)} cannot start VMs"
+        return Refused("too-old", why, f"poolwarden pool upgrade {name}")
+    return _held(pool, verdict) or _not_declared(pool, lost)
+
+
+def _held(pool: Snapshot, verdict: Verdict) -> Refused | None:
+    if verdict is Verdict.HA_MANAGED:
+        return Refused("held", "xapi's HA is armed", "It starts VMs itself, where they are protected by it.")
+    if pool.record.paused is not None:
+        why = f"the pool is paused: {pool.record.paused}"
+        return Refused("held", why, f"poolwarden resume {pool.record.display_name}")
+    return Refused("held", "start-up quiet time", "Try again when it is over.") if pool.quiet else None
+
+
+def _not_declared(pool: Snapshot, lost: list[LostVm]) -> Refused | None:
     for host in sorted({vm.host for vm in lost}, key=pool.name):
         if not _startable(pool, host):
             name = pool.name(host)

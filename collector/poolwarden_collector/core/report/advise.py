@@ -50,7 +50,10 @@ class Advice:
 def advice(question: str, lines: list[Line]) -> Advice:
     against = [line for line in lines if line.answer == BAD]
     unknown = sum(1 for line in lines if line.answer == OPEN)
-    rest = f"; {unknown} thing{'s' if unknown != 1 else ''} no agent reports: look at them first" if unknown else ""
+    them = (
+        f"{unknown} things no agent reports: look at them" if unknown != 1 else "1 thing no agent reports: look at it"
+    )
+    rest = f"; {them} first" if unknown else ""
     ordered = tuple(sorted(lines, key=lambda line: _RANK[line.answer]))
     if against:
         return Advice("no", f"no: {'; '.join(line.text for line in against)}", ordered)

@@ -261,7 +261,7 @@ def _interfaces(pool: Snapshot, host: HostId) -> Line:
             if agent
             else ""
         )
-        said = f"its interfaces as last reported: {nics or 'not known'}; their MACs are not. A" + later[1:]
+        said = f"its interfaces as last reported: {nics or 'none'}; their MACs are not known. A" + later[1:]
         return Line("interfaces", OPEN, said, see)
     macs = {mac for _, mac in seen.nics}
     shown = ", ".join(f"{name} {mac or '(MAC not known)'}" for name, mac in seen.nics[:16])

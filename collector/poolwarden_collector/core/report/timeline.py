@@ -1,5 +1,5 @@
 """A failover, or a span of a pool's time, as a timeline: the journal's entries put into the order and form in which
-people read them. The page and the export of evidence make theirs here; each has its own form for it.
+people read them: what the export of evidence has. The page draws lanes and marks of its own (shell/page/timeline.py).
 
 Nothing here judges or words anything anew: a moment's text is the journal's own sentence.
 """
