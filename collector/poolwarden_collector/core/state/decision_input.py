@@ -52,6 +52,7 @@ from poolwarden_collector.core.state import (
 )
 from poolwarden_collector.core.state.failover_record import Failover
 from poolwarden_collector.core.state.live import Pool, PoolLive, Site
+from poolwarden_collector.core.state.pool_record import PoolRecord
 
 VERSION = 4
 # Classes that had another name when a decision of version 2 was stored.
@@ -181,6 +182,25 @@ def opened(text: str) -> Any:
         return json.loads(zlib.decompress(base64.b85decode(text)))
     except (ValueError, zlib.error) as error:
         raise BadInput(f"it cannot be read: {error}") from error
+
+
+def pack_record(record: PoolRecord) -> str:
+    """A pool's record as text for any later version, by the names of its fields, as in a stored input."""
+    return json.dumps({"version": VERSION, "record": _plain(record)}, separators=(",", ":"), sort_keys=True)
+
+
+def unpack_record(text: str) -> PoolRecord:
+    """The record again; a field that came later has its default. Raises BadInput, so for one of a later version."""
+    try:
+        value = json.loads(text)
+        if value["version"] not in _READ:
+            raise BadInput(f"it was stored in version {value['version']}, this one reads {VERSION}")
+        record = _value(value["record"])
+    except (KeyError, TypeError, ValueError, IndexError, RecursionError) as error:
+        raise error if isinstance(error, BadInput) else BadInput(f"it cannot be read: {error}") from error
+    if not isinstance(record, PoolRecord):
+        raise BadInput("it is no pool's record")
+    return record
 
 
 def unpack(text: str) -> tuple[Pool, Event, Ms, Site]:

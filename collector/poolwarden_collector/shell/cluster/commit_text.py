@@ -1,0 +1,224 @@
+"""What the keys of a pool hold in etcd: commits and the folded record, as text and back.
+
+Rules
+-----
+* What a decision was made from is not in it, only its digest: inputs are tens of kB, etcd takes 1.5 MiB in a request.
+* A record is text by the names of its fields, and entries are read as those of every release are, so that collectors of
+  two releases can take pools over from each other (core/state/decision_input.py, core/model/entries.py).
+* Everything stands behind its digest. What is damaged, missing, or written by a later release and not known here is
+  ``Unreadable``: who cannot read a pool does not own it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from poolwarden_collector.core.model.effects import AlertRaised, AlertResolved
+from poolwarden_collector.core.model.entries import Entry, Kind
+from poolwarden_collector.core.model.epoch import HIGHEST
+from poolwarden_collector.core.model.values import PoolId
+from poolwarden_collector.core.state.decision_input import BadInput, pack_record, unpack_record
+from poolwarden_collector.core.state.pool_record import BadEntry, PoolRecord, apply
+from poolwarden_collector.shell.cluster.etcd import Kept
+from poolwarden_collector.shell.cluster.names import Names
+
+_FORMAT = 1
+_KINDS = {kind.value: kind for kind in Kind}
+
+
+class Unreadable(Exception):
+    """What etcd holds of a pool cannot be understood here; the text names the key, what is wrong and what to do."""
+
+
+class TooBig(ValueError):
+    """A step or a record that no etcd would take."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAlert:
+    """An alert that is open, with all that its channels are told."""
+
+    key: str
+    severity: str
+    title: str
+    body: str
+    data: dict[str, Any]
+    raised_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class PoolTail:
+    """What etcd holds of a pool: its record as of the entry ``last``, and the alerts that are open."""
+
+    record: PoolRecord
+    last: int = 0
+    alerts: dict[str, OpenAlert] = field(default_factory=dict)
+    record_revision: int = 0  # at which the record was written last; 0: there is none
+    # The entries since the last fold, which a new owner's archive takes in.
+    entries: tuple[Entry, ...] = ()
+
+
+def commit_text(
+    entries: Iterable[Entry],
+    alerts: Iterable[AlertRaised | AlertResolved],
+    commit_id: str,
+    epoch: int,
+    last: int,
+    at: str,
+) -> bytes:
+    """One commit. Raises TooBig for what is no JSON."""
+    said = {"v": _FORMAT, "id": commit_id, "epoch": epoch, "last": last, "at": at}
+    rest = {"entries": [_said(entry) for entry in entries], "alerts": [_alert(alert) for alert in alerts]}
+    return _packed(said | rest)
+
+
+def _said(entry: Entry) -> dict[str, Any]:
+    data = {name: value for name, value in entry.data.items() if name not in ("input", "step")}
+    if isinstance(stored := entry.data.get("input"), str):
+        data["input_sha256"] = hashlib.sha256(stored.encode()).hexdigest()
+    said = {"kind": entry.kind.value, "text": entry.text, "data": data, "actor": entry.actor}
+    return (
+        said | ({"failover": entry.failover} if entry.failover else {}) | ({"term": entry.term} if entry.term else {})
+    )
+
+
+def _alert(alert: AlertRaised | AlertResolved) -> dict[str, Any]:
+    if isinstance(alert, AlertResolved):
+        return {"key": alert.key, "over": alert.text}
+    return {
+        "key": alert.key,
+        "severity": alert.severity,
+        "title": alert.title,
+        "body": alert.body,
+        "data": alert.data,
+    }
+
+
+def _packed(said: dict[str, Any]) -> bytes:
+    """Compressed JSON behind its digest. Raises TooBig for what is no JSON."""
+    try:
+        text = zlib.compress(json.dumps(said, separators=(",", ":"), allow_nan=False).encode(), 6)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise TooBig(f"it cannot be written as JSON: {error}") from error
+    return hashlib.sha256(text).digest() + text
+
+
+def _unpacked(kept: Kept) -> dict[str, Any]:
+    digest, text = kept.value[:32], kept.value[32:]
+    if hashlib.sha256(text).digest() != digest:
+        raise _unreadable(kept, "its checksum is wrong")
+    try:
+        said = json.loads(zlib.decompress(text))
+        if said["v"] != _FORMAT:
+            raise _unreadable(kept, f"it is of format {said['v']}, written by a later Poolwarden")
+    except (ValueError, TypeError, KeyError, RecursionError, zlib.error) as error:
+        raise _unreadable(kept, f"it cannot be read: {error}") from error
+    found: dict[str, Any] = said
+    return found
+
+
+def _unreadable(kept: Kept, why: str) -> Unreadable:
+    step = "install the newest release that any collector runs, or restore etcd's last backup"
+    return Unreadable(f"{kept.key} in etcd (revision {kept.modified}): {why}; {step}")
+
+
+def id_of(kept: Kept) -> str:
+    """Whose commit this is; empty for what cannot be read."""
+    try:
+        return str(_unpacked(kept).get("id", ""))
+    except Unreadable:
+        return ""
+
+
+def record_text(record: PoolRecord, last: int, alerts: Iterable[OpenAlert]) -> bytes:
+    """The record as of the entry ``last``. Raises TooBig where it could not be read back as it is."""
+    text = pack_record(record)
+    if unpack_record(text) != record:
+        raise TooBig(f"the record of {record.display_name} cannot be read back as it is")
+    opened = [[a.key, a.severity, a.title, a.body, a.data, a.raised_at] for a in alerts]
+    return _packed({"v": _FORMAT, "last": last, "record": text, "alerts": opened})
+
+
+def last_in(kept: Kept) -> int:
+    """Up to which entry a record goes. Raises Unreadable."""
+    return _last_of(kept, _unpacked(kept), -1)
+
+
+def tail_of(kept: Kept, pool: PoolId) -> PoolTail:
+    """The record alone. Raises Unreadable."""
+    said = _unpacked(kept)
+    try:
+        record = unpack_record(said["record"])
+        alerts = {row[0]: OpenAlert(*row) for row in said["alerts"]}
+        last = int(said["last"])
+    except (BadInput, KeyError, ValueError, TypeError, IndexError) as error:
+        raise _unreadable(kept, f"its record cannot be read: {error}") from error
+    if record.pool != pool:
+        raise _unreadable(kept, f"it is the record of pool {record.pool}")
+    return PoolTail(record, last, alerts, kept.modified)
+
+
+def with_commits(names: Names, tail: PoolTail, commits: Iterable[Kept]) -> PoolTail:
+    """And the commits after it, none of which may be missing. Raises Unreadable."""
+    record, last, alerts = tail.record, tail.last, dict(tail.alerts)
+    entries: list[Entry] = []
+    for kept in commits:
+        said = _unpacked(kept)
+        if kept.key != names.commit(record.pool, last + 1):
+            raise _unreadable(kept, f"the one with entry {last + 1} is missing before it")
+        for entry in _entries_of(kept, said):
+            try:
+                record = apply(record, entry)
+            except BadEntry as error:
+                raise _unreadable(kept, f"an entry {entry.kind.value!r} cannot be understood: {error}") from error
+            entries.append(entry)
+        take_alerts(alerts, _alerts_of(kept, said), str(said.get("at", "")))
+        last = _last_of(kept, said, last)
+    return replace(tail, record=record, last=last, alerts=alerts, entries=tuple(entries))
+
+
+def _last_of(kept: Kept, said: dict[str, Any], before: int) -> int:
+    last = said.get("last")
+    if not isinstance(last, int) or last <= before:
+        raise _unreadable(kept, "its numbers are not those of its entries")
+    return last
+
+
+def _entries_of(kept: Kept, said: dict[str, Any]) -> list[Entry]:
+    found = []
+    for each in said.get("entries", ()):
+        kind = _KINDS.get(each.get("kind", ""))
+        if kind is None:
+            raise _unreadable(kept, f"its kind {each.get('kind')!r} is unknown")
+        term, data = each.get("term", 0), each.get("data")
+        if not isinstance(data, dict) or type(term) is not int or not 0 <= term <= HIGHEST:
+            raise _unreadable(kept, "an entry's fields are not of their types")
+        found.append(Entry(kind, str(each["text"]), data, str(each.get("failover", "")), term, str(each["actor"])))
+    return found
+
+
+def _alerts_of(kept: Kept, said: dict[str, Any]) -> list[AlertRaised | AlertResolved]:
+    found: list[AlertRaised | AlertResolved] = []
+    try:
+        for each in said.get("alerts", ()):
+            if "over" in each:
+                found.append(AlertResolved(each["key"], each["over"]))
+            else:
+                found.append(AlertRaised(each["key"], each["severity"], each["title"], each["body"], each["data"]))
+    except (KeyError, TypeError) as error:
+        raise _unreadable(kept, f"an alert lacks {error}") from error
+    return found
+
+
+def take_alerts(opened: dict[str, OpenAlert], alerts: Iterable[AlertRaised | AlertResolved], at: str) -> None:
+    """What is open after these."""
+    for alert in alerts:
+        if isinstance(alert, AlertResolved):
+            opened.pop(alert.key, None)
+        elif alert.key not in opened:
+            opened[alert.key] = OpenAlert(alert.key, alert.severity, alert.title, alert.body, dict(alert.data), at)

@@ -1,0 +1,374 @@
+"""etcd over its own gRPC contract: mutual TLS, a user's token, several endpoints, a deadline for each request.
+
+Rules
+-----
+* A request is sent once, to an endpoint whose connection stands. Before it is sent others are tried, so an endpoint
+  that is gone costs time and nothing else; after it was sent a write is never sent again from here (``InDoubt``).
+  A read is: it changes nothing.
+* Which errors prove that nothing was done is a list of etcd's own words (api/v3rpc/rpctypes/error.go): they are said
+  before anything is proposed to the members. Every other error of a write leaves it in doubt.
+* A token that has ended is refused before anything is done: it is renewed and the request sent again.
+* Endpoints are https with the authority, certificate and key of this collector; plain http reaches loopback alone.
+* A connection reads the certificate's files when it is made: a renewed certificate is used from the next one on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from poolwarden_collector.shell.cluster import etcd
+from poolwarden_collector.shell.cluster.etcd import Denied, EtcdError, InDoubt, LeaseGone, Request, Unavailable, Unfit
+from poolwarden_collector.shell.cluster.etcd_api import etcd_pb2 as pb
+from poolwarden_collector.shell.plain_text import printable
+
+DEADLINE_S = 3.0  # of one request: longer than etcd needs for another leader (2.1 s measured)
+CONNECT_S = 1.0  # for the connection to one endpoint
+_LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+_ENDPOINT = re.compile(r"(https?)://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})/?")
+_OPTIONS = (
+    ("grpc.enable_retries", 0),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.keepalive_time_ms", 10_000),  # etcd ends a connection that pings more often than each 5 s
+    ("grpc.keepalive_timeout_ms", 3_000),
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
+)
+_Code = grpc.StatusCode
+# etcd's words for what it has not begun, by which error each is.
+_OLD_TOKEN = ("invalid auth token", "revision in header is old")
+_NOT_BEGUN = ("too many requests", "database space exceeded")
+_DENIED = ("permission denied", "authentication failed", "user name is empty", "authentication is not enabled")
+_UNFIT = ("request is too large", "too many operations", "duplicate key", "key is not provided")
+_LEASE_GONE = "requested lease not found"
+_DENYING = (_Code.PERMISSION_DENIED, _Code.UNAUTHENTICATED)
+
+
+class BadEndpoint(ValueError):
+    """An endpoint or a set of credentials that cannot be used; the text names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How etcd is reached. Files are PEM; ``user`` is empty where etcd's own users are not enabled."""
+
+    endpoints: tuple[str, ...]
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+    user: str = ""
+    password: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.endpoints:
+            raise BadEndpoint("no endpoint of etcd is named")
+        for text in self.endpoints:
+            self._check(text)
+
+    def _check(self, text: str) -> None:
+        found = _ENDPOINT.fullmatch(text)
+        if found is None:
+            raise BadEndpoint(f"{text!r} is no endpoint of etcd; expected https://host:2379")
+        if found[1] == "http" and found[2] not in _LOOPBACK:
+            raise BadEndpoint(f"{text}: over a network etcd is reached by https alone")
+        if found[1] == "https" and (self.ca is None or self.cert is None or self.key is None):
+            raise BadEndpoint(f"{text}: needs the authority, the certificate and the key of this collector")
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One request in etcd's shape. ``writes``: can it change anything?"""
+
+    path: str
+    message: Any
+    answer: type
+    read: Callable[[Any], Any]
+    writes: bool
+    streams: bool = False
+
+
+class EtcdClient:
+    """One collector's way to etcd, for any number of requests at once. ``close`` it."""
+
+    def __init__(self, access: Access, deadline_s: float = DEADLINE_S, connect_s: float = CONNECT_S) -> None:
+        self._access = access
+        self._deadline, self._connect = deadline_s, connect_s
+        self._channels: dict[int, grpc.aio.Channel] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+        self._at = 0
+        self._token = ""
+        self._signing_in = asyncio.Lock()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        channels = [*self._channels.values()]
+        self._channels.clear()
+        await asyncio.gather(*(channel.close() for channel in channels), *self._closing)
+
+    async def ask(self, request: Request) -> Any:
+        """The answer, within the deadline. Raises EtcdError."""
+        try:
+            return await self._ask(_call_of(request), self._now() + self._deadline)
+        except LeaseGone:
+            if isinstance(request, etcd.Revoke):
+                return etcd.Gone()
+            raise
+
+    async def health(self) -> list[etcd.Health | EtcdError]:
+        """Each endpoint by itself, in their order."""
+        return list(await asyncio.gather(*(self._health(index) for index in range(len(self._access.endpoints)))))
+
+    # -------------------------------------------------------------------------------------------- one request
+
+    async def _ask(self, call: _Call, end: float) -> Any:
+        while True:
+            index = await self._standing(end)
+            token = self._token or await self._sign_in(index, end, "")
+            # A read that one member does not answer in time is asked of the next one.
+            left = end - self._now()
+            limit = left if call.writes or len(self._access.endpoints) == 1 else max(left / 2, 0.1)
+            try:
+                return call.read(await self._send(index, call, limit, token))
+            except grpc.aio.AioRpcError as failed:
+                error = _error_of(failed, call)
+                if error is None:
+                    await self._sign_in(index, end, token)
+                    continue
+                if not isinstance(error, InDoubt | Unavailable):
+                    raise error from failed
+                self._leave(index)
+                if call.writes or self._now() + 0.05 >= end:
+                    raise error from failed
+
+    async def _send(self, index: int, call: _Call, limit: float, token: str) -> Any:
+        channel = self._channel(index)
+        metadata = (("token", token),) if token else ()
+        write, read = type(call.message).SerializeToString, call.answer.FromString  # type: ignore[attr-defined]
+        if not call.streams:
+            send = channel.unary_unary(call.path, write, read)
+            return await send(call.message, timeout=max(limit, 0.001), metadata=metadata)
+        stream = channel.stream_stream(call.path, write, read)(iter((call.message,)), timeout=limit, metadata=metadata)
+        answer = await stream.read()
+        stream.cancel()
+        if answer is grpc.aio.EOF:
+            raise InDoubt("etcd has ended the stream without an answer")
+        return answer
+
+    async def _sign_in(self, index: int, end: float, old: str) -> str:
+        """The user's token, another one than ``old``; empty where there is no user. Raises Denied or Unavailable."""
+        if not self._access.user:
+            return ""
+        async with self._signing_in:
+            if self._token and self._token != old:
+                return self._token
+            message = pb.AuthenticateRequest(name=self._access.user, password=self._access.password)
+            call = _Call("/etcdserverpb.Auth/Authenticate", message, pb.AuthenticateResponse, _as_it_is, writes=False)
+            try:
+                self._token = (await self._send(index, call, end - self._now(), "")).token
+            except grpc.aio.AioRpcError as failed:
+                error = _error_of(failed, call)
+                if isinstance(error, Denied):
+                    raise error from failed
+                self._leave(index)
+                raise Unavailable(f"no token could be had of etcd: {_words(failed)}") from failed
+            return self._token
+
+    # -------------------------------------------------------------------------------------------- connections
+
+    async def _standing(self, end: float) -> int:
+        """The number of an endpoint whose connection stands. Raises Unavailable."""
+        count = len(self._access.endpoints)
+        while True:
+            for _ in range(count):
+                index, left = self._at % count, end - self._now()
+                if left <= 0:
+                    break
+                try:
+                    await asyncio.wait_for(self._channel(index).channel_ready(), min(self._connect, left))
+                    return index
+                except TimeoutError:
+                    self._leave(index)
+            if self._now() >= end:
+                raise Unavailable(f"none of {count} endpoints of etcd takes a connection")
+
+    def _channel(self, index: int) -> grpc.aio.Channel:
+        channel = self._channels.get(index)
+        if channel is None:
+            channel = self._channels[index] = self._open(self._access.endpoints[index])
+        return channel
+
+    def _open(self, endpoint: str) -> grpc.aio.Channel:
+        scheme, _, address = endpoint.rstrip("/").partition("://")
+        if scheme == "http":
+            return grpc.aio.insecure_channel(address, options=_OPTIONS)
+        access = self._access
+        try:
+            ca, key, cert = (path.read_bytes() for path in (access.ca, access.key, access.cert) if path is not None)
+        except OSError as error:
+            raise Unavailable(f"{error.filename}: {error.strerror}") from error
+        return grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(ca, key, cert), options=_OPTIONS)
+
+    def _leave(self, index: int) -> None:
+        """The next request goes elsewhere, and this endpoint gets another connection."""
+        if self._at % len(self._access.endpoints) == index:
+            self._at += 1
+        channel = self._channels.pop(index, None)
+        if channel is not None:
+            # What others have under way on it ends in its own time.
+            task = asyncio.get_running_loop().create_task(channel.close(self._deadline))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    async def _health(self, index: int) -> etcd.Health | EtcdError:
+        endpoint = self._access.endpoints[index]
+        path = "/etcdserverpb.Maintenance/Status"
+        call = _Call(path, pb.StatusRequest(), pb.StatusResponse, _as_it_is, writes=False)
+        try:
+            await asyncio.wait_for(self._channel(index).channel_ready(), self._connect)
+            said = await self._send(index, call, self._deadline, "")
+        except (grpc.aio.AioRpcError, TimeoutError, EtcdError) as error:
+            return Unavailable(f"{endpoint}: {_words(error)}")
+        return etcd.Health(
+            endpoint, said.header.member_id, said.leader, said.version, said.dbSize, tuple(map(printable, said.errors))
+        )
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
+
+
+# ------------------------------------------------------------------------------------------------ errors
+
+
+def _error_of(failed: grpc.aio.AioRpcError, call: _Call) -> EtcdError | None:
+    """What the error proves; None: the token has ended, and nothing was done."""
+    text, words = _words(failed), (failed.details() or "")[:500]
+    if any(said in words for said in _OLD_TOKEN):
+        return None
+    if failed.code() in _DENYING or any(said in words for said in _DENIED):
+        return Denied(text)
+    if any(said in words for said in _UNFIT):
+        return Unfit(text)
+    if _LEASE_GONE in words:
+        return LeaseGone(text)
+    if any(said in words for said in _NOT_BEGUN):
+        return Unavailable(text)
+    if failed.code() is _Code.UNIMPLEMENTED:
+        return Unfit(text)
+    # safety: UNKNOWN, UNAVAILABLE, DEADLINE_EXCEEDED and whatever else: a write may have been done, or be done yet.
+    return InDoubt(text)
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, grpc.aio.AioRpcError):
+        return printable(f"{error.code().name}: {error.details()}")[:300]
+    return printable(str(error))[:300] or type(error).__name__
+
+
+# ------------------------------------------------------------------------------------------------ shapes
+
+
+def _call_of(request: Request) -> _Call:
+    """The request in etcd's shape. Raises Unfit for one that no etcd would take."""
+    match request:
+        case etcd.Txn():
+            return _Call("/etcdserverpb.KV/Txn", _txn(request), pb.TxnResponse, _txn_done, writes=True)
+        case etcd.Get():
+            return _Call("/etcdserverpb.KV/Range", _range(request), pb.RangeResponse, _found, writes=False)
+        case etcd.Grant():
+            asked: Any = pb.LeaseGrantRequest(TTL=request.ttl_s)
+            return _Call("/etcdserverpb.Lease/LeaseGrant", asked, pb.LeaseGrantResponse, _granted, writes=True)
+        case etcd.Revoke():
+            asked = pb.LeaseRevokeRequest(ID=request.lease)
+            return _Call("/etcdserverpb.Lease/LeaseRevoke", asked, pb.LeaseRevokeResponse, _gone, writes=True)
+        case etcd.KeepAlive():
+            asked = pb.LeaseKeepAliveRequest(ID=request.lease)
+            path = "/etcdserverpb.Lease/LeaseKeepAlive"
+            return _Call(path, asked, pb.LeaseKeepAliveResponse, _alive, writes=False, streams=True)
+
+
+def _txn(request: etcd.Txn) -> pb.TxnRequest:
+    why = etcd.unfit(request)
+    if why:
+        raise Unfit(why)
+    return pb.TxnRequest(
+        compare=[_compare(each) for each in request.compare],
+        success=[_op(each) for each in request.success],
+        failure=[_op(each) for each in request.failure],
+    )
+
+
+def _compare(compare: etcd.Compare) -> pb.Compare:
+    key = compare.key.encode()
+    match compare:
+        case etcd.Created(revision=revision):
+            return pb.Compare(target=pb.Compare.CREATE, key=key, create_revision=revision)
+        case etcd.Unchanged(revision=revision):
+            return pb.Compare(target=pb.Compare.MOD, key=key, mod_revision=revision)
+        case etcd.Holds(value=value):
+            return pb.Compare(target=pb.Compare.VALUE, key=key, value=value)
+    return pb.Compare(result=pb.Compare.GREATER, target=pb.Compare.CREATE, key=key, create_revision=0)
+
+
+def _op(op: etcd.Op) -> pb.RequestOp:
+    match op:
+        case etcd.Put():
+            return pb.RequestOp(request_put=pb.PutRequest(key=op.key.encode(), value=op.value, lease=op.lease))
+        case etcd.Delete():
+            gone = pb.DeleteRangeRequest(key=op.key.encode(), range_end=op.end.encode(), prev_kv=True)
+            return pb.RequestOp(request_delete_range=gone)
+    return pb.RequestOp(request_range=_range(op))
+
+
+def _range(get: etcd.Get) -> pb.RangeRequest:
+    key, end = get.key.encode(), get.end.encode()
+    return pb.RangeRequest(key=key, range_end=end, limit=get.limit, revision=get.revision)
+
+
+def _kept(said: Any) -> tuple[etcd.Kept, ...]:
+    return tuple(
+        etcd.Kept(each.key.decode(), each.value, each.create_revision, each.mod_revision, each.lease) for each in said
+    )
+
+
+def _found(said: Any) -> etcd.Found:
+    return etcd.Found(_kept(said.kvs), said.header.revision, said.more)
+
+
+def _txn_done(said: Any) -> etcd.TxnDone:
+    return etcd.TxnDone(said.succeeded, said.header.revision, tuple(_of_op(each) for each in said.responses))
+
+
+def _of_op(said: Any) -> etcd.Found:
+    which = said.WhichOneof("response")
+    if which == "response_range":
+        kept, more, header = said.response_range.kvs, said.response_range.more, said.response_range.header
+    elif which == "response_delete_range":
+        kept, more, header = said.response_delete_range.prev_kvs, False, said.response_delete_range.header
+    else:
+        kept, more, header = (), False, said.response_put.header
+    return etcd.Found(_kept(kept), header.revision, more)
+
+
+def _granted(said: Any) -> etcd.Granted:
+    return etcd.Granted(said.ID, said.TTL)
+
+
+def _alive(said: Any) -> etcd.Alive:
+    return etcd.Alive(said.TTL)
+
+
+def _gone(_: Any) -> etcd.Gone:
+    return etcd.Gone()
+
+
+def _as_it_is(said: Any) -> Any:
+    return said

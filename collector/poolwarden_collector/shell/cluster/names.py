@@ -1,0 +1,112 @@
+"""The keys below the installation's prefix: what stands where, and whose lease each is under.
+
+    members/<collector>               where it is reached, how much it has to do   lease of that process
+    pools/<pool>/owner                who may act there; created at R              the same lease
+    pools/<pool>/handed               that the last owner gave it up in order      none
+    pools/<pool>/record               the folded record, up to which entry         none
+    pools/<pool>/journal/<number>     the commits since, by their first entry      none
+    assign/<pool>                     whom it should belong to; advice alone       none
+    assigner                          who writes the advice                        lease of that process
+    sites/<site>/<collector>          how many agents are silent there             lease of that process
+    generation                        raised by a person after a restore           none
+
+A name from elsewhere (a pool's UUID, a collector's, a site's) is quoted, so that none reaches into another's keys.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import quote, unquote
+
+from poolwarden_collector.core.model.values import PoolId
+
+DEFAULT_PREFIX = "poolwarden"
+_DIGITS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Keys below ``prefix``, which two installations on one etcd have each their own."""
+
+    prefix: str = DEFAULT_PREFIX
+
+    def __post_init__(self) -> None:
+        if not self.prefix or self.prefix.strip("/") != self.prefix or not self.prefix.isprintable():
+            raise ValueError(f"{self.prefix!r} is no prefix; expected a word, without a slash at its ends")
+
+    @property
+    def generation(self) -> str:
+        """How often etcd was restored."""
+        return f"{self.prefix}/generation"
+
+    @property
+    def assigner(self) -> str:
+        """Who gives the advice."""
+        return f"{self.prefix}/assigner"
+
+    @property
+    def members(self) -> str:
+        """What all members' keys begin with."""
+        return f"{self.prefix}/members/"
+
+    @property
+    def pools(self) -> str:
+        """What all pools' keys begin with."""
+        return f"{self.prefix}/pools/"
+
+    @property
+    def advice(self) -> str:
+        """What the advice for each pool begins with."""
+        return f"{self.prefix}/assign/"
+
+    @property
+    def sites(self) -> str:
+        """What all counts of sites begin with."""
+        return f"{self.prefix}/sites/"
+
+    def member(self, collector: str) -> str:
+        """One collector."""
+        return self.members + _one(collector)
+
+    def of_pool(self, pool: PoolId) -> str:
+        """What all keys of a pool begin with."""
+        return f"{self.pools}{_one(pool)}/"
+
+    def owner(self, pool: PoolId) -> str:
+        """Who owns a pool."""
+        return f"{self.of_pool(pool)}owner"
+
+    def handed(self, pool: PoolId) -> str:
+        """How its last owner gave it up."""
+        return f"{self.of_pool(pool)}handed"
+
+    def record(self, pool: PoolId) -> str:
+        """What its entries have been folded to."""
+        return f"{self.of_pool(pool)}record"
+
+    def journal(self, pool: PoolId) -> str:
+        """What all its commits begin with."""
+        return f"{self.of_pool(pool)}journal/"
+
+    def commit(self, pool: PoolId, number: int) -> str:
+        """The commit whose first entry has this number; in the order of numbers."""
+        return f"{self.journal(pool)}{number:0{_DIGITS}d}"
+
+    def assigned(self, pool: PoolId) -> str:
+        """The advice for one pool."""
+        return self.advice + _one(pool)
+
+    def site(self, site: str, collector: str) -> str:
+        """One collector's count of one site."""
+        return f"{self.sites}{_one(site)}/{_one(collector)}"
+
+    def parts(self, key: str) -> tuple[str, ...]:
+        """What a key is made of, below the prefix; empty for a key of somebody else's."""
+        if not key.startswith(f"{self.prefix}/"):
+            return ()
+        return tuple(unquote(part.removeprefix("=")) for part in key.removeprefix(f"{self.prefix}/").split("/"))
+
+
+def _one(name: str) -> str:
+    """A name as one part of a key; the empty one (a site may have none) as well."""
+    return quote(name, safe="") or "="
