@@ -211,14 +211,18 @@ class RealCluster:
             process.wait()
 
 
-def in_virtual_time(test: Callable[[ModelCluster], Coroutine[Any, Any, None]]) -> None:
-    """Run a test on a model of its own."""
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        runner.run(_on_model(test))
+def in_virtual_time(test: Callable[[ModelCluster], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+    """The test on a model of its own, in time that passes as soon as everybody waits."""
 
+    async def on_model() -> None:
+        await test(ModelCluster())
 
-async def _on_model(test: Callable[[ModelCluster], Coroutine[Any, Any, None]]) -> None:
-    await test(ModelCluster())
+    def run() -> None:
+        with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+            runner.run(on_model())
+
+    run.__name__, run.__doc__ = test.__name__, test.__doc__
+    return run
 
 
 def on_real_members(folder: Path, *tests: Callable[[RealCluster], Coroutine[Any, Any, None]]) -> None:

@@ -20,7 +20,7 @@ Test = Callable[[Any], Coroutine[Any, Any, None]]
     ids=lambda test: test.__name__,
 )
 def test_the_model(test: Test) -> None:
-    in_virtual_time(test)
+    in_virtual_time(test)()
 
 
 @pytest.mark.slow
