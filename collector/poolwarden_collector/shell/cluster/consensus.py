@@ -8,7 +8,9 @@ Rules
 * An entry of a failover is always shared: it explains what an order rests on.
 * A verdict is own unless it changes a record: the end of an incident, and health again (shell/store/retention.py).
 * A kind that was shared in any release is never own later: an older collector may still fold it.
-* ``DIFFERS`` names what of a record a taker does not have from etcd; the property test holds it against every story.
+* What is shared folds to the same record as everything, in every field, at every commit; stories hold it. So is
+  standing shared, although members gain it again: under a master that died together with its collector nobody can, and
+  a taker without it could neither count a witness nor tell another's certificate from the master's.
 """
 
 from __future__ import annotations
@@ -16,7 +18,6 @@ from __future__ import annotations
 from enum import Enum
 
 from poolwarden_collector.core.model.entries import Entry, Kind
-from poolwarden_collector.shell.store.retention import KEPT, Keeping
 
 
 class Own(Enum):
@@ -34,7 +35,6 @@ OWN: dict[Kind, Own] = {
     Kind.STRANGER: Own.SEEN_AGAIN,
     Kind.HOST_REFUSED: Own.SEEN_AGAIN,
     Kind.POWER_READING: Own.SEEN_AGAIN,
-    Kind.STANDING: Own.SEEN_AGAIN,
     Kind.ALERT_DELIVERED: Own.TOLD_AGAIN,
     Kind.ALERTS_TESTED: Own.OF_THIS_ONE,
     Kind.COLLECTOR_STARTED: Own.OF_THIS_ONE,
@@ -43,10 +43,6 @@ OWN: dict[Kind, Own] = {
     Kind.FOLDED: Own.OF_THIS_ONE,
 }
 SHARED = frozenset(kind for kind in Kind if kind not in OWN)
-# Fields of a PoolRecord that a taker has less of, each with what it costs until they are seen again.
-DIFFERS = {
-    "standing": "a member counts as witness once it has reached the master again: fewer witnesses permit less",
-}
 
 
 def shared(entry: Entry) -> bool:
@@ -55,8 +51,3 @@ def shared(entry: Entry) -> bool:
         return True
     # What changes a record is shared: the end of an incident forgets its restarts, health forgets what was denied.
     return entry.kind is Kind.VERDICT and (bool(entry.data.get("over")) or entry.data.get("verdict") == "Healthy")
-
-
-def folded_and_own() -> frozenset[Kind]:
-    """Own kinds of which a record is folded nevertheless: each must be covered by ``DIFFERS``."""
-    return frozenset(kind for kind in OWN if KEPT[kind] is Keeping.RECORD)
