@@ -279,12 +279,9 @@ def known_pools(names: Names) -> Exchange[frozenset[PoolId]]:
         page: Found = yield Get(key, end, 1)
         if page.one is None:
             return frozenset(found)
-        parts = names.parts(page.one.key)
-        if parts[2] in ("record", "journal"):
-            found.add(parts[1])
-            key = behind(names.of_pool(parts[1]))
-        else:
-            key = page.one.key + "\0"
+        pool = names.parts(page.one.key)[1]
+        found.add(pool)
+        key = behind(names.of_pool(pool))
 
 
 def import_record(names: Names, owned: Ownership, record: PoolRecord, alerts: Iterable[OpenAlert]) -> Exchange[Outcome]:

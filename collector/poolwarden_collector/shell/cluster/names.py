@@ -1,8 +1,8 @@
 """The keys below the installation's prefix: what stands where, and whose lease each is under.
 
     members/<collector>               where it is reached, how much it has to do   lease of that process
-    pools/<pool>/owner                who may act there; created at R              the same lease
-    pools/<pool>/handed               that the last owner gave it up in order      none
+    owners/<pool>                     who may act there; created at R              the same lease
+    handed/<pool>                     that the last owner gave it up in order      none
     pools/<pool>/record               the folded record, up to which entry         none
     pools/<pool>/journal/<number>     the commits since, by their first entry      none
     assign/<pool>                     whom it should belong to; advice alone       none
@@ -11,6 +11,7 @@
     generation                        raised by a person after a restore           none
 
 A name from elsewhere (a pool's UUID, a collector's, a site's) is quoted, so that none reaches into another's keys.
+Owners stand beside each other, so that all of them are one read.
 """
 
 from __future__ import annotations
@@ -55,6 +56,11 @@ class Names:
         return f"{self.prefix}/pools/"
 
     @property
+    def owners(self) -> str:
+        """What all owners' keys begin with."""
+        return f"{self.prefix}/owners/"
+
+    @property
     def advice(self) -> str:
         """What the advice for each pool begins with."""
         return f"{self.prefix}/assign/"
@@ -74,11 +80,11 @@ class Names:
 
     def owner(self, pool: PoolId) -> str:
         """Who owns a pool."""
-        return f"{self.of_pool(pool)}owner"
+        return self.owners + _one(pool)
 
     def handed(self, pool: PoolId) -> str:
         """How its last owner gave it up."""
-        return f"{self.of_pool(pool)}handed"
+        return f"{self.prefix}/handed/{_one(pool)}"
 
     def record(self, pool: PoolId) -> str:
         """What its entries have been folded to."""
