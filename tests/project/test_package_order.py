@@ -30,7 +30,7 @@ TABLES = {
     "collector/poolwarden_collector/shell": """
         config:    core .
         store:     core contract .
-        cluster:   core store .
+        cluster:   core .
         queue:     core
         enrolment: core shared config store .
         agents:    core shared contract config store queue enrolment .
