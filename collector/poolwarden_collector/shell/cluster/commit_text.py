@@ -28,6 +28,7 @@ from poolwarden_collector.shell.cluster.etcd import Kept
 from poolwarden_collector.shell.cluster.names import Names
 
 _FORMAT = 1
+Shot = tuple[str, str]  # device, run
 _KINDS = {kind.value: kind for kind in Kind}
 
 
@@ -59,6 +60,7 @@ class PoolTail:
     last: int = 0
     alerts: dict[str, OpenAlert] = field(default_factory=dict)
     record_revision: int = 0  # at which the record was written last; 0: there is none
+    shots: frozenset[Shot] = frozenset()  # power-offs that were intended and of which no result is known
     # The entries since the last fold, which a new owner's archive takes in.
     entries: tuple[Entry, ...] = ()
 
@@ -135,13 +137,13 @@ def id_of(kept: Kept) -> str:
         return ""
 
 
-def record_text(record: PoolRecord, last: int, alerts: Iterable[OpenAlert]) -> bytes:
+def record_text(record: PoolRecord, last: int, alerts: Iterable[OpenAlert], shots: Iterable[Shot] = ()) -> bytes:
     """The record as of the entry ``last``. Raises TooBig where it could not be read back as it is."""
     text = pack_record(record)
     if unpack_record(text) != record:
         raise TooBig(f"the record of {record.display_name} cannot be read back as it is")
     opened = [[a.key, a.severity, a.title, a.body, a.data, a.raised_at] for a in alerts]
-    return _packed({"v": _FORMAT, "last": last, "record": text, "alerts": opened})
+    return _packed({"v": _FORMAT, "last": last, "record": text, "alerts": opened, "shots": sorted(shots)})
 
 
 def last_in(kept: Kept) -> int:
@@ -156,11 +158,12 @@ def tail_of(kept: Kept, pool: PoolId) -> PoolTail:
         record = unpack_record(said["record"])
         alerts = {row[0]: OpenAlert(*row) for row in said["alerts"]}
         last = int(said["last"])
+        shots = frozenset((str(device), str(run)) for device, run in said["shots"])
     except (BadInput, KeyError, ValueError, TypeError, IndexError) as error:
         raise _unreadable(kept, f"its record cannot be read: {error}") from error
     if record.pool != pool:
         raise _unreadable(kept, f"it is the record of pool {record.pool}")
-    return PoolTail(record, last, alerts, kept.modified)
+    return PoolTail(record, last, alerts, kept.modified, shots)
 
 
 def with_commits(names: Names, tail: PoolTail, commits: Iterable[Kept]) -> PoolTail:
@@ -179,7 +182,8 @@ def with_commits(names: Names, tail: PoolTail, commits: Iterable[Kept]) -> PoolT
             entries.append(entry)
         take_alerts(alerts, _alerts_of(kept, said), str(said.get("at", "")))
         last = _last_of(kept, said, last)
-    return replace(tail, record=record, last=last, alerts=alerts, entries=tuple(entries))
+    shots = take_shots(tail.shots, entries)
+    return replace(tail, record=record, last=last, alerts=alerts, shots=shots, entries=tuple(entries))
 
 
 def _last_of(kept: Kept, said: dict[str, Any], before: int) -> int:
@@ -222,3 +226,14 @@ def take_alerts(opened: dict[str, OpenAlert], alerts: Iterable[AlertRaised | Ale
             opened.pop(alert.key, None)
         elif alert.key not in opened:
             opened[alert.key] = OpenAlert(alert.key, alert.severity, alert.title, alert.body, dict(alert.data), at)
+
+
+def take_shots(shots: frozenset[Shot], entries: Iterable[Entry]) -> frozenset[Shot]:
+    """Which power-offs have no result after these; also of a failover that was ended meanwhile."""
+    left = set(shots)
+    for entry in entries:
+        if entry.kind is Kind.FENCE_INTENT:
+            left.add((str(entry.data.get("device", "")), str(entry.data.get("run", ""))))
+        elif entry.kind is Kind.FENCE_RESULT:
+            left = {shot for shot in left if shot[0] != entry.data.get("device")}
+    return frozenset(left)

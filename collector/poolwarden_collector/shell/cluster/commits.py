@@ -24,6 +24,7 @@ from poolwarden_collector.core.state.pool_record import PoolRecord
 from poolwarden_collector.shell.cluster.commit_text import (
     OpenAlert,
     PoolTail,
+    Shot,
     TooBig,
     commit_text,
     id_of,
@@ -31,6 +32,7 @@ from poolwarden_collector.shell.cluster.commit_text import (
     record_text,
     tail_of,
     take_alerts,
+    take_shots,
     with_commits,
 )
 from poolwarden_collector.shell.cluster.etcd import (
@@ -114,6 +116,7 @@ class PoolJournal:
         self.last = tail.last
         self.since_fold = len(tail.entries)
         self.alerts = dict(tail.alerts)
+        self.shots = tail.shots
         self.closed = ""  # why nothing is written any more
         self._names = names
         self._record_revision = tail.record_revision
@@ -124,6 +127,10 @@ class PoolJournal:
     def open(self) -> Commit | None:
         """The commit whose end is not known yet."""
         return self._open
+
+    def waited_out(self, shots: frozenset[Shot]) -> None:
+        """Nothing of these can land any more (takeover.py)."""
+        self.shots -= shots
 
     def close(self, why: str) -> None:
         """Begin nothing here any more. Raises RuntimeError while the end of a commit is not known."""
@@ -198,7 +205,7 @@ class PoolJournal:
         pool, key = self.owned.pool, self._names.record(self.owned.pool)
         first, end = self._names.journal(pool), self._names.commit(pool, self.last + 1)
         compare = (*self.owned.compare, Unchanged(key, self._record_revision))
-        writes = (Put(key, record_text(record, self.last, self.alerts.values())), Delete(first, end))
+        writes = (Put(key, record_text(record, self.last, self.alerts.values(), self.shots)), Delete(first, end))
         txn = Txn(compare, writes, (*self._who(), Get(key)))
         if why := unfit(txn):
             raise TooBig(f"the record of {record.display_name}: {why}")
@@ -234,6 +241,7 @@ class PoolJournal:
         self._open = None
         self.last = commit.last
         self.since_fold += len(commit.entries)
+        self.shots = take_shots(self.shots, commit.entries)
         take_alerts(self.alerts, commit.alerts, commit.at)
         return Durable(commit.first, commit.last)
 
