@@ -67,7 +67,7 @@ def test_a_verdict_that_is_kept_back_changes_no_record() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("story", ["s11-approve", "candidate-confirmed-off", "designate-in-each-mode", "s72"])
+@pytest.mark.parametrize("story", ["designate-in-each-mode", "s72"])
 def test_a_taker_knows_of_a_storys_pool_what_its_owner_knew(story: str) -> None:
     found = compared(SCENARIOS / f"{story}.txt")
     assert found.differs == {}

@@ -31,12 +31,21 @@ def made(tail: PoolTail = TAIL, owned: Ownership = OWNED) -> Takeover:
     return takeover(owned, tail, AT, LIMITS)
 
 
+HOSTS = ("h1", "h2", "h3")
+
+
 def test_orders_are_over_after_the_lease_and_the_longest_order() -> None:
-    wait = made()
-    heard = {"h1", "h2"}
+    wait, heard = made(), {"h1", "h2"}
     assert wait.orders_over == AT + 10_000 + 15_000
-    assert wait.why_no_failover(AT + 24_999, heard, heard) and not wait.why_no_failover(AT + 25_000, heard, heard)
+    assert wait.why_no_failover(AT + 24_999, HOSTS, heard, heard), "h3 has not been told, and nobody hears it"
+    assert not wait.why_no_failover(AT + 25_000, HOSTS, heard, heard)
     assert not wait.why_no_power(AT)
+
+
+def test_once_every_agent_has_acknowledged_nothing_is_waited_for() -> None:
+    assert not made().why_no_failover(AT + 1, HOSTS, HOSTS, HOSTS)
+    assert not made().why_no_failover(AT + 1, HOSTS, (), HOSTS), "whoever falls silent later has been told"
+    assert made().why_no_failover(AT + 1, HOSTS, HOSTS, HOSTS[:2])
 
 
 def test_the_longest_order_is_the_longest() -> None:
@@ -45,17 +54,17 @@ def test_the_longest_order_is_the_longest() -> None:
 
 def test_who_is_heard_has_to_acknowledge_for_a_while() -> None:
     handed = made(owned=replace(OWNED, handed_by=11))
-    assert not handed.why_no_failover(AT, {"h1"}, {"h1"})
-    assert not handed.why_no_failover(AT, set(), {"h1"})
-    assert "1 agents" in handed.why_no_failover(AT + 14_999, {"h1", "h2"}, {"h1"})
-    assert not handed.why_no_failover(AT + 15_000, {"h1", "h2"}, {"h1"})
+    assert not handed.why_no_failover(AT, HOSTS, {"h1"}, {"h1"})
+    assert "1 agents" in handed.why_no_failover(AT + 14_999, HOSTS, {"h1", "h2"}, {"h1"})
+    assert not handed.why_no_failover(AT + 15_000, HOSTS, {"h1", "h2"}, {"h1"})
 
 
 @pytest.mark.parametrize(("device", "until"), [("bmc-1", 32_000), ("pdu-2", 52_000), ("gone-3", 52_000)])
 def test_a_power_off_without_a_result_is_waited_out(device: str, until: int) -> None:
     wait = made(replace(TAIL, shots=frozenset({(device, "r1")})))
     assert wait.power_over == AT + until
-    assert "may still land" in wait.why_no_power(AT + until - 1) == wait.why_no_failover(AT + until - 1, (), ())
+    assert "may still land" in wait.why_no_power(AT + until - 1)
+    assert wait.why_no_failover(AT + until - 1, HOSTS, HOSTS, HOSTS)
     assert not wait.why_no_power(AT + until)
 
 

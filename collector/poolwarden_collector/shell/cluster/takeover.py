@@ -4,8 +4,8 @@ Rules
 -----
 * Everything is counted from the *answer to his own claim*: no clock of the last owner's is known, and etcd may have let
   that one's lease go too early (membership.py).
-* An order of the last owner's is refused by every agent that has acknowledged the new epoch. At one that has not,
-  because nobody reaches it, it can land until the last owner's right and then the order's own time are over. Who is
+* An order of the last owner's is refused by every agent that has acknowledged the new epoch. Once all of a pool have,
+  nothing is left to be waited for. At one that has not, because nobody reaches it, it can land until the last owner's right and then the order's own time are over. Who is
   reachable and has not acknowledged within ``ACKNOWLEDGED_WITHIN_MS`` counts as unreachable.
 * A power-off obeys no epoch. The last owner begins one only within ``INTENT_FRESH_MS`` of its entry in etcd, and every
   entry of his was there before this claim; so what of it may still land ends with the device's limit and its kill.
@@ -37,15 +37,22 @@ class Takeover:
     orders_over: Ms  # at agents that cannot be reached
     power_over: Ms  # a power-off of which the journal has no result
 
-    def why_no_failover(self, now: Ms, heard: Collection[HostId], acknowledged: Collection[HostId]) -> str:
-        """Why no failover may begin or go on yet; empty: it may. ``heard``: whose agents are heard now."""
+    def why_no_failover(
+        self, now: Ms, hosts: Collection[HostId], heard: Collection[HostId], acknowledged: Collection[HostId]
+    ) -> str:
+        """Why no failover may begin or go on yet; empty: it may.
+
+        ``hosts``: all of the pool; ``heard``: whose agents are heard now; ``acknowledged``: who has answered to this
+        ownership's epoch.
+        """
         if why := self.why_no_power(now):
             return why
-        late = now - self.claimed_at >= ACKNOWLEDGED_WITHIN_MS
+        if set(hosts) <= set(acknowledged):
+            return ""
         waits = sorted(set(heard) - set(acknowledged))
-        if waits and not late:
+        if waits and now - self.claimed_at < ACKNOWLEDGED_WITHIN_MS:
             return f"{len(waits)} agents have not acknowledged this collector yet"
-        # Whoever is not heard at all may obey the last owner, and be heard by him.
+        # safety: whoever has not acknowledged may obey the last owner, and may be heard by him alone.
         if now < self.orders_over:
             return f"orders of the last collector may still be carried out for {_seconds(self.orders_over - now)}"
         return ""
