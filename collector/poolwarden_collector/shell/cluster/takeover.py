@@ -5,8 +5,9 @@ Rules
 * Everything is counted from the *answer to his own claim*: no clock of the last owner's is known, and etcd may have let
   that one's lease go too early (membership.py).
 * An order of the last owner's is refused by every agent that has acknowledged the new epoch. Once all of a pool have,
-  nothing is left to be waited for. At one that has not, because nobody reaches it, it can land until the last owner's right and then the order's own time are over. Who is
-  reachable and has not acknowledged within ``ACKNOWLEDGED_WITHIN_MS`` counts as unreachable.
+  nothing is left to be waited for. At one that has not, because nobody reaches it, it can land until the last owner's
+  right and then the order's own time are over. Who is reachable and has not acknowledged within
+  ``ACKNOWLEDGED_WITHIN_MS`` counts as unreachable.
 * A power-off obeys no epoch. The last owner begins one only within ``INTENT_FRESH_MS`` of its entry in etcd, and every
   entry of his was there before this claim; so what of it may still land ends with the device's limit and its kill.
   Until then no power reading is concluded from, nothing is woken, no gate is answered and nobody promoted.
