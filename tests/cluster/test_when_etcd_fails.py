@@ -13,8 +13,10 @@ from poolwarden_collector.shell.cluster import commits, handover, ownership
 from poolwarden_collector.shell.cluster.commits import Deposed, Durable, NotDone, PoolJournal, Undecided
 from poolwarden_collector.shell.cluster.etcd import (
     Created,
+    Delete,
     EtcdError,
     Get,
+    Grant,
     Holds,
     InDoubt,
     KeepAlive,
@@ -277,6 +279,52 @@ async def test_a_join_whose_answer_was_lost(cluster: ModelCluster) -> None:
     assert isinstance(await carry_out(b.to, b.member.join()), NameTaken), "its own, which nobody renews"
     await cluster.sleep(10)
     assert isinstance(await carry_out(b.to, b.member.join()), Joined)
+
+
+@in_virtual_time
+async def test_a_place_that_somebody_made_anew_is_not_this_ones(cluster: ModelCluster) -> None:
+    """The lease lives; its key was deleted, made again by hand, or is under another lease."""
+    at = names()
+    for again in ((), ("same",), ("other",)):
+        a = await Collector(cluster, f"a{len(again)}{again}", at).joined()
+        assert a.member.standing is not None
+        key, lease = at.member(a.name), a.member.standing.lease
+        granted = await a.to.ask(Grant(10))
+        if "other" in again:
+            await a.to.ask(Txn((), (Put(key, b"{}", granted.lease),)))
+        else:
+            await a.to.ask(Txn((), (Delete(key),)))
+        if "same" in again:
+            await a.to.ask(Txn((), (Put(key, b"{}", lease),)))
+        assert (await a.to.ask(KeepAlive(lease))).ttl_s > 0
+        assert isinstance(await carry_out(a.to, a.member.renew()), LeaseLost), again
+        assert a.member.right(cluster.now()).why_not
+
+
+@in_virtual_time
+async def test_a_join_without_an_answer_takes_nobody_elses_place(cluster: ModelCluster) -> None:
+    at = names()
+    first = await Collector(cluster, "a", at).joined()
+    second = Collector(cluster, "a", at)
+    cluster.model.lose("a")
+    with pytest.raises(InDoubt):
+        await carry_out(second.to, second.member.join())
+    assert second.member.standing is None
+    assert isinstance(await carry_out(first.to, first.member.renew()), Renewed)
+
+
+@in_virtual_time
+async def test_a_pool_of_ones_own_name_is_another_processes(cluster: ModelCluster) -> None:
+    """The process before owned it; its lease is over in a moment, and its ownership is not taken on."""
+    at = names()
+    await generation(cluster, at)
+    a = await Collector(cluster, "a", at).joined()
+    before = await a.claim()
+    assert isinstance(before, Ownership) and a.member.standing is not None
+    await a.to.ask(Txn((), (Delete(at.member("a")),)))
+    again = await Collector(cluster, "a", at).joined()
+    told = await again.claim()
+    assert told == Held("a", before.revision)
 
 
 @in_virtual_time

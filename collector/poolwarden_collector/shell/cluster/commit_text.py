@@ -194,28 +194,35 @@ def _last_of(kept: Kept, said: dict[str, Any], before: int) -> int:
 
 
 def _entries_of(kept: Kept, said: dict[str, Any]) -> list[Entry]:
-    found = []
-    for each in said.get("entries", ()):
-        kind = _KINDS.get(each.get("kind", ""))
-        if kind is None:
-            raise _unreadable(kept, f"its kind {each.get('kind')!r} is unknown")
-        term, data = each.get("term", 0), each.get("data")
-        if not isinstance(data, dict) or type(term) is not int or not 0 <= term <= HIGHEST:
-            raise _unreadable(kept, "an entry's fields are not of their types")
-        found.append(Entry(kind, str(each["text"]), data, str(each.get("failover", "")), term, str(each["actor"])))
-    return found
+    try:
+        return [_entry_of(kept, each) for each in said["entries"]]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _unreadable(kept, f"an entry lacks something, or is none: {error}") from error
+
+
+def _entry_of(kept: Kept, said: dict[str, Any]) -> Entry:
+    kind = _KINDS.get(said["kind"])
+    if kind is None:
+        raise _unreadable(kept, f"its kind {said['kind']!r} is unknown")
+    term, data = said.get("term", 0), said["data"]
+    texts = (said["text"], said.get("failover", ""), said["actor"])
+    if not isinstance(data, dict) or not all(isinstance(each, str) for each in texts):
+        raise _unreadable(kept, "an entry's fields are not of their types")
+    if type(term) is not int or not 0 <= term <= HIGHEST:
+        raise _unreadable(kept, "an entry's term is not of its type")
+    return Entry(kind, texts[0], data, texts[1], term, texts[2])
 
 
 def _alerts_of(kept: Kept, said: dict[str, Any]) -> list[AlertRaised | AlertResolved]:
     found: list[AlertRaised | AlertResolved] = []
     try:
-        for each in said.get("alerts", ()):
+        for each in said["alerts"]:
             if "over" in each:
                 found.append(AlertResolved(each["key"], each["over"]))
             else:
                 found.append(AlertRaised(each["key"], each["severity"], each["title"], each["body"], each["data"]))
     except (KeyError, TypeError) as error:
-        raise _unreadable(kept, f"an alert lacks {error}") from error
+        raise _unreadable(kept, f"an alert lacks something: {error}") from error
     return found
 
 
