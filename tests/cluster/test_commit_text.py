@@ -78,6 +78,9 @@ def test_alerts_are_read_as_they_were_written() -> None:
         RAISED.body,
         RAISED.data,
     )
+    assert opened.occurrence == 1
+    third = read(commit((), 3, (AlertResolved(RAISED.key, "over"),)), commit((seen(4),), 4, (RAISED,)), tail=tail)
+    assert third.alerts[RAISED.key].occurrence == 4, "each time has a number of its own, the same for every owner"
     again = text.tail_of(Kept("k", text.record_text(tail.record, 2, tail.alerts.values()), 1, 9), POOL)
     assert again.alerts == tail.alerts and again.record_revision == 9
 

@@ -50,6 +50,7 @@ class OpenAlert:
     body: str
     data: dict[str, Any]
     raised_at: str
+    occurrence: int  # the number of the commit that raised it: the same for every owner, and growing with each time
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +143,7 @@ def record_text(record: PoolRecord, last: int, alerts: Iterable[OpenAlert], shot
     text = pack_record(record)
     if unpack_record(text) != record:
         raise TooBig(f"the record of {record.display_name} cannot be read back as it is")
-    opened = [[a.key, a.severity, a.title, a.body, a.data, a.raised_at] for a in alerts]
+    opened = [[a.key, a.severity, a.title, a.body, a.data, a.raised_at, a.occurrence] for a in alerts]
     return _packed({"v": _FORMAT, "last": last, "record": text, "alerts": opened, "shots": sorted(shots)})
 
 
@@ -180,7 +181,7 @@ def with_commits(names: Names, tail: PoolTail, commits: Iterable[Kept]) -> PoolT
             except BadEntry as error:
                 raise _unreadable(kept, f"an entry {entry.kind.value!r} cannot be understood: {error}") from error
             entries.append(entry)
-        take_alerts(alerts, _alerts_of(kept, said), str(said.get("at", "")))
+        take_alerts(alerts, _alerts_of(kept, said), str(said.get("at", "")), last + 1)
         last = _last_of(kept, said, last)
     shots = take_shots(tail.shots, entries)
     return replace(tail, record=record, last=last, alerts=alerts, shots=shots, entries=tuple(entries))
@@ -226,13 +227,16 @@ def _alerts_of(kept: Kept, said: dict[str, Any]) -> list[AlertRaised | AlertReso
     return found
 
 
-def take_alerts(opened: dict[str, OpenAlert], alerts: Iterable[AlertRaised | AlertResolved], at: str) -> None:
+def take_alerts(
+    opened: dict[str, OpenAlert], alerts: Iterable[AlertRaised | AlertResolved], at: str, number: int
+) -> None:
     """What is open after these."""
     for alert in alerts:
         if isinstance(alert, AlertResolved):
             opened.pop(alert.key, None)
         elif alert.key not in opened:
-            opened[alert.key] = OpenAlert(alert.key, alert.severity, alert.title, alert.body, dict(alert.data), at)
+            told = (alert.key, alert.severity, alert.title, alert.body, dict(alert.data))
+            opened[alert.key] = OpenAlert(*told, at, number)
 
 
 def take_shots(shots: frozenset[Shot], entries: Iterable[Entry]) -> frozenset[Shot]:

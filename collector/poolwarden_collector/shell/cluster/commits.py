@@ -242,7 +242,7 @@ class PoolJournal:
         self.last = commit.last
         self.since_fold += len(commit.entries)
         self.shots = take_shots(self.shots, commit.entries)
-        take_alerts(self.alerts, commit.alerts, commit.at)
+        take_alerts(self.alerts, commit.alerts, commit.at, commit.first)
         return Durable(commit.first, commit.last)
 
     def _over(self, why: str) -> Deposed:
