@@ -11,7 +11,18 @@ import grpc
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
 
-from poolwarden_collector.shell.cluster.etcd import Denied, Get, Grant, KeepAlive, Put, Txn, Unavailable
+from poolwarden_collector.shell.cluster.etcd import (
+    Denied,
+    Get,
+    Grant,
+    InDoubt,
+    KeepAlive,
+    LeaseGone,
+    Put,
+    Txn,
+    Unavailable,
+    Unfit,
+)
 from poolwarden_collector.shell.cluster.etcd_api import etcd_pb2
 from poolwarden_collector.shell.cluster.etcd_client import Access, BadEndpoint, EtcdClient
 
@@ -64,6 +75,118 @@ async def test_files_that_are_not_there(tmp_path: Path) -> None:
         await client.ask(Get("k"))
     assert isinstance((await client.health())[0], Unavailable)
     await client.close()
+
+
+# ------------------------------------------------------------------------------------------------ a server that errs
+
+
+class Server:
+    """An etcd that answers every call as it is told: by an error, or never. It counts what it was asked."""
+
+    def __init__(self, code: grpc.StatusCode | None = None, words: str = "") -> None:
+        self.code, self.words, self.asked = code, words, 0
+        self._server = grpc.aio.server()
+        methods = {"Txn": self._answer, "Range": self._answer}
+        handlers = {name: grpc.unary_unary_rpc_method_handler(call) for name, call in methods.items()}
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("etcdserverpb.KV", handlers),))
+        self.port = self._server.add_insecure_port("127.0.0.1:0")
+
+    async def _answer(self, _: bytes, context: Any) -> bytes:
+        self.asked += 1
+        if self.code is None:
+            await asyncio.sleep(3_600)
+        await context.abort(self.code, self.words)
+        return b""
+
+    async def __aenter__(self) -> Server:
+        await self._server.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._server.stop(None)
+
+    def client(self, deadline_s: float = 20.0, count: int = 1) -> EtcdClient:
+        return EtcdClient(Access((f"http://127.0.0.1:{self.port}",) * count), deadline_s)
+
+
+WRITE, READ = Txn((), (Put("k", b""),)), Get("k")
+PROVEN = {
+    grpc.StatusCode.PERMISSION_DENIED: Denied,
+    grpc.StatusCode.UNAUTHENTICATED: Denied,
+    grpc.StatusCode.UNIMPLEMENTED: Unfit,
+}
+WORDS = {
+    "etcdserver: too many requests": Unavailable,
+    "etcdserver: mvcc: database space exceeded": Unavailable,
+    "etcdserver: permission denied": Denied,
+    "etcdserver: authentication failed, invalid user ID or password": Denied,
+    "etcdserver: user name is empty": Denied,
+    "etcdserver: request is too large": Unfit,
+    "etcdserver: too many operations in txn request": Unfit,
+    "etcdserver: duplicate key given in txn request": Unfit,
+    "etcdserver: requested lease not found": LeaseGone,
+    "etcdserver: request timed out": InDoubt,
+    "etcdserver: leader changed": InDoubt,
+    "etcdserver: no leader": InDoubt,
+    "context deadline exceeded": InDoubt,
+    "": InDoubt,
+}
+
+
+@pytest.mark.asyncio
+async def test_only_what_is_known_to_prove_it_proves_that_nothing_was_done() -> None:
+    async with Server() as server:
+        client = server.client()
+        for code in set(grpc.StatusCode) - {grpc.StatusCode.OK}:
+            server.code, server.words, before = code, "whatever", server.asked
+            with pytest.raises(PROVEN.get(code, InDoubt)) as error:
+                await client.ask(WRITE)
+            assert type(error.value) is PROVEN.get(code, InDoubt), code
+            assert server.asked == before + 1, "a write is sent once"
+        for words, kind in WORDS.items():
+            server.code, server.words, before = grpc.StatusCode.UNKNOWN, words, server.asked
+            with pytest.raises(kind) as error:
+                await client.ask(WRITE)
+            assert type(error.value) is kind and server.asked == before + 1, words
+        await client.close()
+
+
+@pytest.mark.asyncio
+async def test_a_read_is_asked_again_within_its_time() -> None:
+    async with Server(grpc.StatusCode.UNAVAILABLE, "etcdserver: leader changed") as server:
+        client = server.client(deadline_s=0.5, count=3)
+        with pytest.raises(InDoubt):
+            await client.ask(READ)
+        assert server.asked > 1
+        await client.close()
+
+
+@pytest.mark.asyncio
+async def test_a_token_that_ends_again_and_again_ends_with_the_deadline() -> None:
+    async with Server(grpc.StatusCode.UNAUTHENTICATED, "etcdserver: invalid auth token") as server:
+        client = server.client(deadline_s=0.3)
+        with pytest.raises(Unavailable):
+            await client.ask(WRITE)
+        assert server.asked > 1
+        await client.close()
+
+
+@pytest.mark.asyncio
+async def test_a_connection_that_is_closed_leaves_a_write_in_doubt_and_nobody_cancelled() -> None:
+    async with Server() as server:
+        client = server.client()
+        asked = [asyncio.ensure_future(client.ask(WRITE)) for _ in range(3)]
+        while server.asked < 3:
+            await asyncio.sleep(0.01)
+        asked[0].cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked[0]
+        await client.close()
+        for each in asked[1:]:
+            with pytest.raises(InDoubt):
+                await each
+        with pytest.raises(Unavailable):
+            await client.ask(WRITE)
 
 
 def test_the_messages_are_those_of_the_proto() -> None:

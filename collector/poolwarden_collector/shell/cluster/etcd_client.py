@@ -106,9 +106,11 @@ class EtcdClient:
         self._at = 0
         self._token = ""
         self._signing_in = asyncio.Lock()
+        self._closed = False
 
     async def close(self) -> None:
-        """Close every connection."""
+        """Close every connection; what is under way is in doubt, and nothing is begun any more."""
+        self._closed = True
         channels = [*self._channels.values()]
         self._channels.clear()
         await asyncio.gather(*(channel.close() for channel in channels), *self._closing)
@@ -139,22 +141,38 @@ class EtcdClient:
                 return call.read(await self._send(index, call, limit, token))
             except grpc.aio.AioRpcError as failed:
                 error = _error_of(failed, call)
-                if error is None:
-                    await self._sign_in(index, end, token)
-                    continue
-                if not isinstance(error, InDoubt | Unavailable):
-                    raise error from failed
-                self._leave(index)
-                if call.writes or self._now() + 0.05 >= end:
-                    raise error from failed
+                cause: BaseException | None = failed
+            except InDoubt as doubt:
+                error, cause = doubt, doubt.__cause__
+            if error is None:
+                await self._sign_in(index, end, token)
+                continue
+            if not isinstance(error, InDoubt | Unavailable):
+                raise error from cause
+            self._leave(index)
+            # safety: a write is sent once; whether it was done is asked by whoever knows what it was.
+            if call.writes or self._now() + 0.05 >= end:
+                raise error from cause
 
     async def _send(self, index: int, call: _Call, limit: float, token: str) -> Any:
+        """The answer. Raises AioRpcError, Unavailable, InDoubt."""
+        task = asyncio.current_task()
+        cancelled = task.cancelling() if task is not None else 0
+        try:
+            return await self._exchange(index, call, max(limit, 0.001), (("token", token),) if token else ())
+        except grpc.aio.BaseError as error:
+            raise InDoubt(f"its connection was closed: {_words(error)}") from error
+        except asyncio.CancelledError:
+            if task is None or task.cancelling() > cancelled:
+                raise  # whoever asked goes away himself
+            raise InDoubt("its connection was closed before the answer came") from None
+
+    async def _exchange(self, index: int, call: _Call, limit: float, metadata: tuple[tuple[str, str], ...]) -> Any:
         channel = self._channel(index)
-        metadata = (("token", token),) if token else ()
         write, read = type(call.message).SerializeToString, call.answer.FromString  # type: ignore[attr-defined]
         if not call.streams:
             send = channel.unary_unary(call.path, write, read)
-            return await send(call.message, timeout=max(limit, 0.001), metadata=metadata)
+            return await send(call.message, timeout=limit, metadata=metadata)
         stream = channel.stream_stream(call.path, write, read)(iter((call.message,)), timeout=limit, metadata=metadata)
         answer = await stream.read()
         stream.cancel()
@@ -173,8 +191,8 @@ class EtcdClient:
             call = _Call("/etcdserverpb.Auth/Authenticate", message, pb.AuthenticateResponse, _as_it_is, writes=False)
             try:
                 self._token = (await self._send(index, call, end - self._now(), "")).token
-            except grpc.aio.AioRpcError as failed:
-                error = _error_of(failed, call)
+            except (grpc.aio.AioRpcError, InDoubt) as failed:
+                error = _error_of(failed, call) if isinstance(failed, grpc.aio.AioRpcError) else failed
                 if isinstance(error, Denied):
                     raise error from failed
                 self._leave(index)
@@ -194,12 +212,14 @@ class EtcdClient:
                 try:
                     await asyncio.wait_for(self._channel(index).channel_ready(), min(self._connect, left))
                     return index
-                except TimeoutError:
+                except (TimeoutError, grpc.aio.BaseError):
                     self._leave(index)
             if self._now() >= end:
                 raise Unavailable(f"none of {count} endpoints of etcd takes a connection")
 
     def _channel(self, index: int) -> grpc.aio.Channel:
+        if self._closed:
+            raise Unavailable("this connection to etcd was closed")
         channel = self._channels.get(index)
         if channel is None:
             channel = self._channels[index] = self._open(self._access.endpoints[index])
@@ -223,7 +243,7 @@ class EtcdClient:
         channel = self._channels.pop(index, None)
         if channel is not None:
             # What others have under way on it ends in its own time.
-            task = asyncio.get_running_loop().create_task(channel.close(self._deadline))
+            task = asyncio.get_running_loop().create_task(channel.close(self._deadline + 1))
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
 
@@ -234,7 +254,7 @@ class EtcdClient:
         try:
             await asyncio.wait_for(self._channel(index).channel_ready(), self._connect)
             said = await self._send(index, call, self._deadline, "")
-        except (grpc.aio.AioRpcError, TimeoutError, EtcdError) as error:
+        except (grpc.aio.AioRpcError, grpc.aio.BaseError, TimeoutError, EtcdError) as error:
             return Unavailable(f"{endpoint}: {_words(error)}")
         return etcd.Health(
             endpoint, said.header.member_id, said.leader, said.version, said.dbSize, tuple(map(printable, said.errors))
