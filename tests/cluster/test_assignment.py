@@ -124,9 +124,18 @@ def test_whom_the_advice_names_claims_and_the_others_wait() -> None:
 
 def test_nobody_claims_what_is_owned_or_while_he_is_to_leave() -> None:
     long = {"p": 10 * PATIENCE_MS}
-    assert claims(seen("ab", {"p": "b"}, {"p": "a"}), "a", long) == []
+    assert claims(seen("ab", {"p": "b"}, {"p": "a"}), "a", long, {"p"}) == []
     assert claims(seen("ab", {}, {"p": "a"}, drains="a"), "a", long) == []
     assert claims(seen("b", {}, {"p": "a"}), "a", long) == [], "who is no member claims nothing"
+
+
+def test_a_pool_of_ones_own_name_that_is_not_known_is_claimed_again() -> None:
+    """A claim that was carried out late: otherwise nobody would ever take that pool, nor act in it."""
+    view = seen("ab", {"p": "a", "q": "a", "r": "b"}, {"p": "b", "q": "a", "r": "b"})
+    assert claims(view, "a", {}, mine={"q"}) == ["p"] and claims(view, "a", {}, mine={"p", "q"}) == []
+    assert claims(view, "b", {}, mine={"r"}) == []
+    leaving = seen("ab", {"p": "a"}, {"p": "b"}, drains="a")
+    assert claims(leaving, "a", {}) == ["p"], "to be given up in order"
 
 
 @in_virtual_time

@@ -173,15 +173,48 @@ async def test_a_fold_that_arrives_late_replaces_no_newer_one(cluster: ModelClus
 
 
 @in_virtual_time
+async def test_a_sending_that_arrives_after_a_fold_is_none(cluster: ModelCluster) -> None:
+    """The fold has made its number free again."""
+    at, a, mine = await owner(cluster)
+    cluster.model.linger("a", 9_000)
+    assert isinstance(await a.commit(mine, seen(1)), Undecided)
+    assert await carry_out(a.to, mine.attempt()) == Durable(1, 1)
+    assert await carry_out(a.to, mine.fold(fold(PoolRecord(POOL), (seen(1),)))) == Durable(1, 1)
+    await carry_out(a.to, a.member.renew())
+    await cluster.sleep(8)
+    assert await keys(a, at) == []
+    assert await a.commit(mine, seen(2)) == Durable(2, 2)
+
+
+@in_virtual_time
+async def test_a_commit_after_a_fold_whose_answer_was_lost(cluster: ModelCluster) -> None:
+    """It finds the fold there, is sent again on top of it, and nothing of the sending before can come."""
+    at, a, mine = await owner(cluster)
+    await a.commit(mine, seen(1))
+    cluster.model.linger("a", 4_000)
+    assert isinstance(await carry_out(a.to, mine.fold(fold(PoolRecord(POOL), (seen(1),)))), Undecided)
+    cluster.model.linger("a", 9_000)
+    assert isinstance(await a.commit(mine, seen(2)), Undecided), "by now the fold has arrived"
+    await carry_out(a.to, a.member.renew())
+    assert await carry_out(a.to, mine.attempt()) == Durable(2, 2)
+    assert await keys(a, at) == ["0002"]
+    await cluster.sleep(5)
+    await carry_out(a.to, a.member.renew())
+    assert await carry_out(a.to, mine.fold(fold(PoolRecord(POOL), (seen(1), seen(2))))) == Durable(2, 2)
+    await cluster.sleep(5)
+    assert await keys(a, at) == []
+
+
+@in_virtual_time
 async def test_a_fold_whose_answer_was_lost_is_built_on(cluster: ModelCluster) -> None:
     at, a, mine = await owner(cluster)
     await a.commit(mine, seen(1))
     cluster.model.lose("a")
     assert isinstance(await carry_out(a.to, mine.fold(fold(PoolRecord(POOL), (seen(1),)))), Undecided)
-    await a.commit(mine, seen(2))
     both = fold(PoolRecord(POOL), (seen(1), seen(2)))
-    assert isinstance(await carry_out(a.to, mine.fold(both)), Undecided)
-    assert mine.since_fold == 1
+    assert isinstance(await carry_out(a.to, mine.fold(fold(PoolRecord(POOL), (seen(1),)))), Undecided), "it is there"
+    assert mine.since_fold == 0
+    assert await a.commit(mine, seen(2)) == Durable(2, 2)
     assert await carry_out(a.to, mine.fold(both)) == Durable(2, 2)
     assert await keys(a, at) == []
 
@@ -238,6 +271,27 @@ async def test_a_renewal_without_the_read_after_it_does_not_count(cluster: Model
         if isinstance(told, LeaseLost):
             break
     assert isinstance(told, LeaseLost)
+
+
+@in_virtual_time
+async def test_a_renewal_and_a_read_of_two_leaders_do_not_count(cluster: ModelCluster) -> None:
+    """The read finds the key there: the lease is as old as it was, and ends before the right would."""
+    at, a, _ = await owner(cluster)
+    assert isinstance(await carry_out(a.to, a.member.renew()), Renewed)
+    stuck = cluster.model.stuck_leader()
+    cluster.model.cut("a", *({0, 1, 2} - {stuck}))
+    await cluster.sleep(4)
+    before = a.member.right(cluster.now()).until
+    renewal = a.member.renew()
+    alive = await a.to.ask(next(renewal))
+    cluster.model.heal("a")
+    cluster.model.cut("a", stuck)
+    found = await a.to.ask(renewal.send(alive))
+    assert alive.ttl_s == 10 and found.one is not None
+    with pytest.raises(StopIteration) as end:
+        renewal.send(found)
+    assert isinstance(end.value.value, Unanswered)
+    assert a.member.right(cluster.now()).until == before
 
 
 @in_virtual_time

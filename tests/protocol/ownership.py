@@ -58,7 +58,7 @@ class Rule(Enum):
     CHILD_CHECKS = "who begins a power-off checks right before, with nothing in between"
     WAIT_POWER = "a taker concludes nothing from power while a power-off without a result may land"
     SENDING = "the lease's time counts from the sending of a renewal"
-    CONFIRM = "a renewal counts only with a linearizable read after it"
+    CONFIRM = "a renewal counts only with a linearizable read after it, in the same term"
     DOUBT = "a commit without an answer is neither done nor not done"
     CLOSE_FIRST = "who gives a pool up begins nothing from before that is sent"
     AT_REST = "only a pool with nothing under way is given up"

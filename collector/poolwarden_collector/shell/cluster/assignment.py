@@ -20,7 +20,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from poolwarden_collector.core.model.values import Ms, PoolId
@@ -106,16 +106,22 @@ def _moves(seen: Overview, owned: Mapping[PoolId, str], able: list[str]) -> dict
     return found
 
 
-def claims(seen: Overview, me: str, unowned_ms: Mapping[PoolId, Ms]) -> list[PoolId]:
-    """Pools without an owner that this collector should claim now. ``unowned_ms``: for how long each has had none."""
+def claims(seen: Overview, me: str, unowned_ms: Mapping[PoolId, Ms], mine: Collection[PoolId] = ()) -> list[PoolId]:
+    """Pools that this collector should claim now. ``unowned_ms``: for how long each has had no owner.
+
+    ``mine``: of which it knows that it owns them. One that has its name as owner besides these was claimed by a request
+    that was not answered and carried out late: it is claimed again, which finds that, and kept or given up.
+    """
+    stray = [pool for pool, owner in seen.owners.items() if owner.by == me and pool not in mine]
     able = taking(seen.members)
     if me not in able:
-        return []
-    return [
+        return sorted(stray)
+    free = [
         pool
         for pool in seen.pools
         if pool not in seen.owners and unowned_ms.get(pool, 0) >= _waits(pool, seen.advised.get(pool, ""), able, me)
     ]
+    return sorted([*free, *stray])
 
 
 def _waits(pool: PoolId, advised: str, able: list[str], me: str) -> Ms:

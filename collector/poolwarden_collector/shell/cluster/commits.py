@@ -9,13 +9,14 @@ Rules
   ``NotDone`` is said of a commit alone that was never sent.
 * Who is deposed may have written his last commit or not; he does nothing in either case, and the next owner reads it.
 * Folded is what the commits say up to a number: in one transaction the record is replaced and every commit up to that
-  number removed. It compares the record that it replaces, so a fold that arrives late replaces no newer one.
+  number removed. It compares the record that it replaces, so a fold that arrives late replaces no newer one. Commits
+  compare it as well: by a fold a number becomes free again, and a second sending could arrive then.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from poolwarden_collector.core.model.effects import AlertRaised, AlertResolved
 from poolwarden_collector.core.model.entries import Entry
@@ -100,6 +101,7 @@ class Commit:
     last: int
     id: str
     txn: Txn
+    value: bytes
     entries: tuple[Entry, ...]
     alerts: tuple[AlertRaised | AlertResolved, ...]
     at: str
@@ -144,15 +146,18 @@ class PoolJournal:
         self._must_rest()
         entries, alerts = tuple(entries), tuple(alerts)
         first, last = self.last + 1, self.last + max(1, len(entries))
-        key = self._names.commit(self.owned.pool, first)
         value = commit_text(entries, alerts, commit_id, self.owned.epoch, last, at)
-        # safety: as long as nothing has this number, and never after another has become the owner.
-        compare = (*self.owned.compare, Created(key, 0))
-        txn = Txn(compare, (Put(key, value),), (*self._who(), Get(key)))
+        txn = self._txn(first, value)
         if why := unfit(txn):
             raise TooBig(f"a step of {len(entries)} entries and {len(alerts)} alerts: {why}")
-        self._open, self._sent = Commit(first, last, commit_id, txn, entries, alerts, at), False
+        self._open, self._sent = Commit(first, last, commit_id, txn, value, entries, alerts, at), False
         return self._open
+
+    def _txn(self, first: int, value: bytes) -> Txn:
+        key, record = self._names.commit(self.owned.pool, first), self._names.record(self.owned.pool)
+        # safety: as long as nothing has this number or had it before a fold, and never after another is the owner.
+        compare = (*self.owned.compare, Created(key, 0), Unchanged(record, self._record_revision))
+        return Txn(compare, (Put(key, value),), (*self._who(), Get(key), Get(record)))
 
     def attempt(self) -> Exchange[Outcome]:
         """Send the open commit; where that is ``Undecided`` call it again, as often as it takes."""
@@ -172,11 +177,18 @@ class PoolJournal:
             return NotDone(str(error))
         if done.succeeded:
             return self._durable(commit)
-        owner, generation, there = (each.one for each in done.found)
-        why = self._lost(owner, generation)
-        if not why and there is not None and id_of(there) == commit.id:
+        owner, generation, there, record = (each.one for each in done.found)
+        if why := self._lost(owner, generation):
+            return self._over(why)
+        if there is not None and id_of(there) == commit.id:
             return self._durable(commit)  # an earlier sending had arrived
-        return self._over(why or f"number {commit.first} is taken by a commit of somebody else")
+        revision = record.modified if record is not None else 0
+        if there is None and revision != self._record_revision:
+            # A fold, whose answer was lost, has arrived: it ends before this number, and no sending before it can come.
+            self._record_revision = revision
+            self._open = replace(commit, txn=self._txn(commit.first, commit.value))
+            return (yield from self.attempt())
+        return self._over(f"number {commit.first} is taken by a commit of somebody else")
 
     def _look(self, commit: Commit, why: str) -> Exchange[Outcome]:
         """Is it there already, and the pool still this collector's? Not to find it proves nothing."""

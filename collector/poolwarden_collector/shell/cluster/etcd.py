@@ -162,11 +162,12 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a Get found; ``more``: its limit has left some out."""
+    """What a Get found; ``more``: its limit has left some out. ``term``: of whoever led etcd when it was answered."""
 
     kept: tuple[Kept, ...]
     revision: int
     more: bool = False
+    term: int = 0
 
     @property
     def one(self) -> Kept | None:
@@ -193,9 +194,10 @@ class Granted:
 
 @dataclass(frozen=True, slots=True)
 class Alive:
-    """How many seconds a lease has after this renewal; 0: there is no such lease."""
+    """How many seconds a lease has after this renewal; 0: there is no such lease. ``term``: as who answered knew it."""
 
     ttl_s: int
+    term: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -360,7 +360,7 @@ def _kept(said: Any) -> tuple[etcd.Kept, ...]:
 
 
 def _found(said: Any) -> etcd.Found:
-    return etcd.Found(_kept(said.kvs), said.header.revision, said.more)
+    return etcd.Found(_kept(said.kvs), said.header.revision, said.more, said.header.raft_term)
 
 
 def _txn_done(said: Any) -> etcd.TxnDone:
@@ -383,7 +383,7 @@ def _granted(said: Any) -> etcd.Granted:
 
 
 def _alive(said: Any) -> etcd.Alive:
-    return etcd.Alive(said.TTL)
+    return etcd.Alive(said.TTL, said.header.raft_term)
 
 
 def _gone(_: Any) -> etcd.Gone:

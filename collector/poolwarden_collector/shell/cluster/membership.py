@@ -5,8 +5,10 @@ Rules
 * The right ends at two thirds of the lease's time, counted from the *sending* of the last renewal that was answered,
   on this machine's CLOCK_BOOTTIME, which goes on while it sleeps. Nobody's clock is compared with another's: etcd
   counts the lease's time from when it had that renewal, which is later than the sending.
-* A renewal counts only if a linearizable read after it finds this member's key as it was made: a member of etcd that
-  led the others, was stuck and runs on, answers renewals of leases that they have let go; that read it cannot answer.
+* A renewal counts only with a linearizable read after it, answered in the same term of etcd's leader, that finds this
+  member's key as it was made. A member of etcd that led the others, was stuck and runs on, answers renewals that they
+  never hear of. Of a renewal and a read in one term both were that term's only leader's: the read was confirmed by a
+  majority that had elected nobody since.
 * The right is necessary for an act and never enough: such a member may also have a lease revoked before its time is
   over (both: etcd issue 15247, which etcd 3.4.23 of Debian 12 has). So every act has its entry in etcd first, under a
   compare of the owner's key (commits.py), and who takes a pool over waits from his own claim on.
@@ -173,9 +175,11 @@ class Membership:
             return Unanswered(str(error))
         if alive.ttl_s <= 0:
             return self._lost("etcd has let its lease go")
-        # safety: a renewal that was answered by who leads no more proves nothing; this read proves that the key stands.
         if found.one is None or found.one.created != standing.revision or found.one.lease != standing.lease:
             return self._lost("its place among the collectors is gone")
+        # safety: who answered the renewal may have led nobody any more; then etcd has not renewed anything.
+        if not alive.term or alive.term != found.term:
+            return Unanswered("etcd had another leader when it was asked whether that had renewed the lease")
         self._sent = max(self._sent, sent)
         self._ms = min(self._ms, alive.ttl_s * 1000)
         return Renewed(self.right(sent).until)

@@ -93,6 +93,8 @@ class EtcdModel:
         self._up = dict.fromkeys(range(members), True)
         self._apart: set[int] = set()  # members that are cut from the others
         self._stuck: int | None = None
+        self._stuck_term = 0
+        self.term = 1
         self._leader = 0
         self._led_from: Ms = 0  # there is a leader from then on
         self._cut: set[tuple[str, int]] = set()
@@ -120,7 +122,7 @@ class EtcdModel:
 
     def stuck_leader(self) -> int:
         """The leader stands still, the others elect another one, it runs on and knows nothing of that; its number."""
-        stuck = self._leader
+        stuck, self._stuck_term = self._leader, self.term
         self.isolate(stuck)
         self._stuck = stuck
         return stuck
@@ -193,7 +195,7 @@ class EtcdModel:
         if isinstance(request, etcd.KeepAlive) and member == self._stuck:
             lease = self._leases.get(request.lease)
             ttl = lease.ttl_ms // 1000 if lease is not None else 10
-            return self._later(self.latency_ms, reply, etcd.Alive(ttl))
+            return self._later(self.latency_ms, reply, etcd.Alive(ttl, self._stuck_term))
         self._carry(member, request, reply, until, doubt)
         return None
 
@@ -269,7 +271,7 @@ class EtcdModel:
         others = [each for each in able if each != self._leader] or able
         if others:
             self._leader = others[0]
-        self._led_from = now + LEADER_CHANGE_MS
+        self._led_from, self.term = now + LEADER_CHANGE_MS, self.term + 1
         for lease in self._leases.values():
             lease.ends = self._led_from + lease.ttl_ms
 
@@ -306,9 +308,9 @@ class EtcdModel:
             case etcd.KeepAlive():
                 lease = self._leases.get(request.lease)
                 if lease is None:
-                    return etcd.Alive(0)
+                    return etcd.Alive(0, self.term)
                 lease.ends = self._now() + lease.ttl_ms
-                return etcd.Alive(lease.ttl_ms // 1000)
+                return etcd.Alive(lease.ttl_ms // 1000, self.term)
         self._end(request.lease)
         return etcd.Gone()
 
@@ -338,7 +340,7 @@ class EtcdModel:
     def _get(self, get: Get) -> Found:
         kept = self._range(get.key, get.end, self._as_of(get.revision) if get.revision else self._kept)
         more = 0 < get.limit < len(kept)
-        return Found(tuple(kept[: get.limit or None]), self.revision, more)
+        return Found(tuple(kept[: get.limit or None]), self.revision, more, self.term)
 
     def _range(self, key: str, end: str, kept: dict[str, Kept] | None = None) -> list[Kept]:
         kept = self._kept if kept is None else kept
