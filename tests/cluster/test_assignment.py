@@ -98,6 +98,15 @@ def test_whoever_is_to_leave_is_emptied() -> None:
     assert "b" not in has.values() and rounds == -(-30 // MOVES)
 
 
+def test_pools_that_cannot_be_moved_now_hold_up_no_other() -> None:
+    has = dict.fromkeys(POOLS, "a")
+    advised = has | dict.fromkeys(POOLS[:MOVES], "b")
+    assert plan(seen("ab", has, advised)) == {}
+    more = plan(seen("ab", has, advised), staying=POOLS[:MOVES])
+    assert len(more) == MOVES and not set(more) & set(POOLS[:MOVES])
+    assert len(plan(seen("ab", has, advised, drains="a"), staying=POOLS[:1])) == 1
+
+
 def test_old_advice_does_not_call_a_pool_back() -> None:
     """B was away, A took the pool, B comes back: that is no reason to move it."""
     assert plan(seen("a", {"p": "a"}, {"p": "b"})) == {"p": "a"}

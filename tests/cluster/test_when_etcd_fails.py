@@ -414,13 +414,18 @@ async def test_what_members_say_of_themselves(cluster: ModelCluster) -> None:
     at = names()
     a = await Collector(cluster, "a/b", at).joined()
     a.member.load, a.member.draining = 7, True
-    await carry_out(a.to, a.member.tell())
+    assert isinstance(await carry_out(a.to, a.member.renew()), Renewed)
+    late = Txn((), (Put(at.member("a/b"), b"an older word of its own", a.member.standing.lease),))  # type: ignore[union-attr]
+    await a.to.ask(late)
+    assert isinstance(await carry_out(a.to, a.member.renew()), Renewed)
     await a.to.ask(Txn((), (Put(at.member("odd"), b"{"),)))
     found = members(at, await a.to.ask(Get(at.members, behind(at.members))))
     assert list(found) == ["a/b", "odd"]
     assert (found["a/b"].load, found["a/b"].draining, found["a/b"].address) == (7, True, "a/b.example:7443")
     assert found["odd"].draining, "who cannot be read takes no pool"
-    assert isinstance(await carry_out(a.to, a.member.renew()), Renewed), "telling does not touch the right"
+    a.member.load = 8
+    cluster.model.drop("a/b")
+    assert isinstance(await carry_out(a.to, a.member.renew()), Renewed), "what is not told touches no right"
 
 
 # ------------------------------------------------------------------------------------------------ ownership
@@ -441,6 +446,17 @@ async def test_a_claim_whose_answer_was_lost(cluster: ModelCluster) -> None:
     await cluster.sleep(4)
     again = await a.claim("another", lot=5)
     assert isinstance(again, Ownership) and again.lot == 4, "the late one is its own"
+
+
+@in_virtual_time
+async def test_a_revision_that_no_epoch_can_say_makes_no_owner(cluster: ModelCluster) -> None:
+    at = names()
+    await generation(cluster, at)
+    a = await Collector(cluster, "a", at).joined()
+    cluster.model.revision = 1 << 36
+    for _ in range(2):
+        told = await a.claim()
+        assert isinstance(told, ownership.NotClaimed) and "beyond 36 bits" in told.why
 
 
 @in_virtual_time

@@ -63,8 +63,12 @@ def taking(members: Mapping[str, Member]) -> list[str]:
     return [name for name, member in members.items() if not member.draining]
 
 
-def plan(seen: Overview) -> dict[PoolId, str]:
-    """The advice that should change: for pools without an owner all of it, of the others a few at a time."""
+def plan(seen: Overview, staying: Collection[PoolId] = ()) -> dict[PoolId, str]:
+    """The advice that should change: for pools without an owner all of it, of the others a few at a time.
+
+    ``staying``: pools whose owner was advised to move them a while ago and does not, because something goes on there;
+    they hold up no other.
+    """
     able = taking(seen.members)
     if not able:
         return {}
@@ -76,13 +80,15 @@ def plan(seen: Overview) -> dict[PoolId, str]:
             wanted[pool] = owned[pool]
         elif pool not in owned and (best := order(pool, able)[0]) != advised:
             wanted[pool] = best
-    return wanted | _moves(seen, owned, able)
+    return wanted | _moves(seen, owned, able, staying)
 
 
-def _moves(seen: Overview, owned: Mapping[PoolId, str], able: list[str]) -> dict[PoolId, str]:
+def _moves(
+    seen: Overview, owned: Mapping[PoolId, str], able: list[str], staying: Collection[PoolId]
+) -> dict[PoolId, str]:
     """Pools that are to go elsewhere: those of who is to leave, then those above a collector's share."""
     under_way = {pool for pool, by in owned.items() if seen.advised.get(pool, by) != by}
-    left = MOVES - sum(1 for pool in under_way if seen.advised[pool] in able)
+    left = MOVES - sum(1 for pool in under_way if seen.advised[pool] in able and pool not in staying)
     has = Counter(seen.advised[pool] if pool in under_way else by for pool, by in owned.items())
     share = -(-len(owned) // len(able))
     found: dict[PoolId, str] = {}

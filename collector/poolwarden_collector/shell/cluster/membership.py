@@ -15,12 +15,14 @@ Rules
 * Whatever was thought lost in doubt costs the right when its time is over, and never earlier; a right that has ended
   comes back with the next renewal that counts, because then the lease has never been away.
 * A lease that is no more is lost for good: everything owned under it is somebody else's. One joins anew.
+* What the others are told of it (its load, that it is to leave) goes out with the next renewal.
 * A name is one process: who finds his own name taken waits until its lease is over.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -119,7 +121,8 @@ class Membership:
         self.draining = False  # it takes no pool any more
         self.load = 0  # agents whose streams end here
         self.standing: Standing | None = None
-        self._names, self._clock, self._ttl = names, clock, ttl_s
+        self.ttl_s = ttl_s
+        self._names, self._clock = names, clock
         self._ms: Ms = 0  # the lease's time, as etcd counts it
         self._sent: Ms = 0
         self._left = "it has not joined the other collectors"
@@ -140,7 +143,7 @@ class Membership:
     def join(self) -> Exchange[Joined | NameTaken]:
         """A lease, and this member's key under it. Raises EtcdError: ask again."""
         sent = self._clock()
-        granted: Granted = yield Grant(self._ttl)
+        granted: Granted = yield Grant(self.ttl_s)
         key = self._names.member(self.collector)
         made = Txn((Created(key, 0),), (Put(key, self._said(), granted.lease),), (Get(key),))
         try:
@@ -158,7 +161,7 @@ class Membership:
         if kept is not None:
             yield Revoke(granted.lease)
             return NameTaken(kept.created)
-        self._sent, self._ms = sent, min(granted.ttl_s, self._ttl) * 1000
+        self._sent, self._ms = sent, min(granted.ttl_s, self.ttl_s) * 1000
         self.standing = Standing(self.collector, granted.lease, revision)
         return Joined(self.standing)
 
@@ -182,14 +185,16 @@ class Membership:
             return Unanswered("etcd had another leader when it was asked whether that had renewed the lease")
         self._sent = max(self._sent, sent)
         self._ms = min(self._ms, alive.ttl_s * 1000)
+        if found.one.value != self._said():
+            # Also where an older word of its own has arrived late.
+            with contextlib.suppress(EtcdError):
+                yield from self._tell(standing)
         return Renewed(self.right(sent).until)
 
-    def tell(self) -> Exchange[None]:
+    def _tell(self, standing: Standing) -> Exchange[None]:
         """What the others read of this member: its address and load, and whether it takes pools."""
-        standing = self.standing
-        if standing is not None:
-            key = self._names.member(self.collector)
-            yield Txn((Created(key, standing.revision),), (Put(key, self._said(), standing.lease),))
+        key = self._names.member(self.collector)
+        yield Txn((Created(key, standing.revision),), (Put(key, self._said(), standing.lease),))
 
     def leave(self) -> Exchange[None]:
         """Give the lease up, and with it what is still owned. After its pools were released in order (ownership.py)."""
@@ -237,17 +242,12 @@ def _member(collector: str, kept: Kept) -> Member:
     return Member(collector, address, load, draining, kept.created, kept.lease)
 
 
-async def stay(
-    etcd: Etcd, membership: Membership, tell: Callable[[Told], None], pause: Callable[[float], object] = asyncio.sleep
-) -> None:
+async def stay(etcd: Etcd, membership: Membership, tell: Callable[[Told], None]) -> None:
     """Join and renew for ever, five times in a lease's time; ``tell`` hears each outcome, in its order."""
-    each = membership._ttl / RENEWALS
     while True:
         try:
             told: Told = await carry_out(etcd, membership.renew() if membership.standing else membership.join())
         except EtcdError as error:
             told = Unanswered(str(error))
         tell(told)
-        waits = pause(each)
-        if asyncio.iscoroutine(waits):
-            await waits
+        await asyncio.sleep(membership.ttl_s / RENEWALS)

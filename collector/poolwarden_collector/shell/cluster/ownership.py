@@ -106,7 +106,7 @@ def claim(names: Names, standing: Standing, pool: PoolId, lot: int) -> Exchange[
         return _as_found(names, standing, pool, found.one)
     if done.succeeded:
         handed = done.found[1].one
-        return _owned(names, pool, said, done.revision, revision_in(handed) if handed is not None else 0)
+        return _claimed(names, pool, said, done.revision, revision_in(handed) if handed is not None else 0)
     kept = done.found[0].one
     if kept is not None:
         return _as_found(names, standing, pool, kept)
@@ -174,15 +174,22 @@ def raise_generation(names: Names, to: int = 0) -> Exchange[Raised | NotRaised]:
 def _as_found(names: Names, standing: Standing, pool: PoolId, kept: Kept) -> Ownership | Held | NotClaimed:
     if kept.lease != standing.lease:
         return held(kept)
+    return _claimed(names, pool, _said(kept), kept.created, 0)
+
+
+def _claimed(names: Names, pool: PoolId, said: dict[str, Any], revision: int, handed_by: int) -> Ownership | NotClaimed:
     try:
-        return _owned(names, pool, _said(kept), kept.created, 0)
+        return _owned(names, pool, said, revision, handed_by)
+    except OverflowError as error:
+        return NotClaimed(f"no agent could be told of it: {error}")
     except (KeyError, ValueError, TypeError):
         return NotClaimed("its own claim cannot be read back")
 
 
 def _owned(names: Names, pool: PoolId, said: dict[str, Any], revision: int, handed_by: int) -> Ownership:
+    """Raises OverflowError, KeyError, ValueError, TypeError."""
     collector, generation, lot = str(said["collector"]), int(said["generation"]), int(said["lot"])
-    epoch.of_ownership(generation, revision, lot)  # OverflowError: no agent could be told of it
+    epoch.of_ownership(generation, revision, lot)
     return Ownership(pool, collector, revision, generation, lot, names.owner(pool), names.generation, handed_by)
 
 
