@@ -83,6 +83,8 @@ async def test_a_power_off_of_a_failover_that_was_ended_is_known_after_folds(clu
     mine = await a.owns()
     await a.commit(mine, INTENT)
     aborted = Entry(Kind.ABORTED, "t", {"why": "an operator", "new_term": 2}, "f1")
+    before = await carry_out(a.to, commits.read(at, POOL))
+    assert isinstance(before, PoolTail) and before.shots == {("bmc-1", "r1")}
     await a.commit(mine, aborted)
     await carry_out(a.to, mine.fold(fold(PoolRecord(POOL), (aborted,))))
     tail = await carry_out(a.to, commits.read(at, POOL))
