@@ -31,6 +31,7 @@ from poolwarden_collector.shell.plain_text import printable
 
 DEADLINE_S = 3.0  # of one request: longer than etcd needs for another leader (2.1 s measured)
 CONNECT_S = 1.0  # for the connection to one endpoint
+_RENEWALS = 2  # of a token, for one request
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _ENDPOINT = re.compile(r"(https?)://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})/?")
 _OPTIONS = (
@@ -131,6 +132,7 @@ class EtcdClient:
     # -------------------------------------------------------------------------------------------- one request
 
     async def _ask(self, call: _Call, end: float) -> Any:
+        renewals = 0
         while True:
             index = await self._standing(end)
             token = self._token or await self._sign_in(index, end, "")
@@ -141,10 +143,13 @@ class EtcdClient:
                 return call.read(await self._send(index, call, limit, token))
             except grpc.aio.AioRpcError as failed:
                 error = _error_of(failed, call)
-                cause: BaseException | None = failed
+                cause: BaseException = failed
             except InDoubt as doubt:
-                error, cause = doubt, doubt.__cause__
+                error, cause = doubt, doubt.__cause__ or doubt
             if error is None:
+                renewals += 1
+                if not self._access.user or renewals > _RENEWALS:
+                    raise Denied(_words(cause)) from cause
                 await self._sign_in(index, end, token)
                 continue
             if not isinstance(error, InDoubt | Unavailable):
@@ -152,7 +157,7 @@ class EtcdClient:
             self._leave(index)
             # safety: a write is sent once; whether it was done is asked by whoever knows what it was.
             if call.writes or self._now() + 0.05 >= end:
-                raise error from cause
+                raise error from (cause if cause is not error else None)
 
     async def _send(self, index: int, call: _Call, limit: float, token: str) -> Any:
         """The answer. Raises AioRpcError, Unavailable, InDoubt."""
