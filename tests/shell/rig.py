@@ -149,12 +149,14 @@ class PlayedAgent:
 
 
 @contextlib.asynccontextmanager
-async def running(folder: Path, extra: str = "", top: str = "", collector: str = "") -> AsyncIterator[Rig]:
+async def running(
+    folder: Path, extra: str = "", top: str = "", collector: str = "", one_of_several: bool = False
+) -> AsyncIterator[Rig]:
     """A collector with everything but fence agents' metadata checks; stopped cleanly at the end."""
     config = load(write_config(folder, extra, top, collector))
     journal = Journal(config.state_dir, config.name, config.alerts.names, "", config.routes())
     journal.begin_epoch()
-    parts = assemble(config, journal)
+    parts = assemble(config, journal, one_of_several)
     await parts.service.begin()
     loop = asyncio.ensure_future(parts.service.run())
     await parts.enrolments.begin()

@@ -440,32 +440,6 @@ def test_a_rest_is_not_kept_where_the_collector_is_later_than_it_was_made_for(
     assert set(played.loop.due(played.now)) == {POOL, OTHER}
 
 
-def test_everything_of_which_a_site_is_made_is_its_condition(played: Played) -> None:
-    """One attribute after the other has another value: where a pool is told otherwise, the condition is another."""
-    roster = played.roster
-    others = {
-        "epoch": 7,
-        "clock": "another",
-        "started_at": 5,
-        "sites": {"": Blind("why", 1)},
-        "stood_down": {POOL: "why"},
-        "behind_ms": 3,
-        "_quiet_from": 9,
-        "_quiet_sites": {"": 10**9},
-        "_quiet_pools": {POOL: 10**9},
-        "config": dataclasses.replace(roster.config, policy=Policy(quiet_time=5_000)),
-    }
-    told = set()
-    for name, before in tuple(vars(roster).items()):
-        site, condition = roster.site(POOL), roster.condition()
-        setattr(roster, name, others.get(name, before))
-        if roster.site(POOL) != site and name != "behind_ms":
-            told.add(name)
-            assert roster.condition() != condition, name
-        setattr(roster, name, before)
-    assert told == set(others) - {"behind_ms"}
-
-
 def test_a_collector_that_stays_behind_says_so_once_and_begins_nothing(played: Played) -> None:
     played.through(ev.Tick())
     played.gives(ORDER)

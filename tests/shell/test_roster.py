@@ -1,14 +1,18 @@
-"""Which pool a host is of, found without asking every pool."""
+"""Which pool a host is of, found without asking every pool; what a pool is told of the collector."""
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from pathlib import Path
 
 import pytest
 
+from poolwarden_collector.core.decision.storm_brake import Blind
+from poolwarden_collector.core.model.policy import Policy
 from poolwarden_collector.core.state.live import Pool
 from poolwarden_collector.core.state.pool_record import HostRecord, PoolRecord
+from poolwarden_collector.shell.agents.charge import Charge
 from poolwarden_collector.shell.agents.roster import Pools, Roster
 from poolwarden_collector.shell.config.config import load
 
@@ -53,3 +57,32 @@ def test_no_other_way_changes_the_pools(tmp_path: Path) -> None:
             change()
     with pytest.raises(TypeError):
         pools |= Pools()
+
+
+def test_everything_of_which_a_site_is_made_is_its_condition(tmp_path: Path) -> None:
+    """One attribute after the other has another value: where a pool is told otherwise, the condition is another."""
+    roster = Roster(load(write_config(tmp_path)), 1, lambda: 0)
+    uuid = "p1"
+    others = {
+        "epoch": 7,
+        "clock": "another",
+        "started_at": 5,
+        "sites": {"": Blind("why", 1)},
+        "stood_down": {uuid: "why"},
+        "_charges": {uuid: Charge(9, 8, "another")},
+        "one_of_several": True,
+        "behind_ms": 3,
+        "_quiet_from": 9,
+        "_quiet_sites": {"": 10**9},
+        "_quiet_pools": {uuid: 10**9},
+        "config": dataclasses.replace(roster.config, policy=Policy(quiet_time=5_000)),
+    }
+    told = set()
+    for name, before in tuple(vars(roster).items()):
+        site, condition = roster.site(uuid), roster.condition()
+        setattr(roster, name, others.get(name, before))
+        if roster.site(uuid) != site and name != "behind_ms":
+            told.add(name)
+            assert roster.condition() != condition, name
+        setattr(roster, name, before)
+    assert told == set(others) - {"behind_ms"}

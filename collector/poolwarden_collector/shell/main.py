@@ -97,13 +97,14 @@ class Parts:
     page: PageServer | None = None  # None: it is off
 
 
-def assemble(config: Config, journal: Journal) -> Parts:
+def assemble(config: Config, journal: Journal, one_of_several: bool = False) -> Parts:
     """Put a collector together around an open journal whose epoch has begun; to be called in the event loop.
 
-    Raises OrderKeyError where its order key cannot be used.
+    ``one_of_several``: it guards those pools alone that it adopts. Raises OrderKeyError where its order key cannot be
+    used.
     """
     roster, inbox, sessions, replies = (
-        Roster(config, journal.epoch, clock.mono_ms, clock.boot()),
+        Roster(config, journal.epoch, clock.mono_ms, clock.boot(), one_of_several),
         Inbox(clock.mono_ms),
         Sessions(),
         Replies(),

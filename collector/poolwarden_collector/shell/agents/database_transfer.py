@@ -165,6 +165,10 @@ class PoolHandovers:
             self._of[pool] = Handovers(lambda order: self._send(pool, order), lambda event: self._post(pool, event))
         self._of[pool].begin(given, now)
 
+    def forget(self, pool: PoolId) -> None:
+        """What is under way in this pool is asked for no more, and its end is not told."""
+        self._of.pop(pool, None)
+
     def heard(self, pool: PoolId, event: Event, now: Ms) -> None:
         """An event of this pool was stepped: an answer may belong to a handover, time ends one."""
         if (handovers := self._of.get(pool)) is None:

@@ -47,6 +47,9 @@ class Elsewhere:
 OwnerOf = Callable[[PoolId], Elsewhere | None]
 
 
+NOBODYS = Elsewhere("", "", "this collector does not own the pool, and knows not yet who does")
+
+
 def ours(_: PoolId) -> Elsewhere | None:
     """Every pool is this collector's."""
     return None

@@ -47,7 +47,7 @@ from poolwarden_collector.shell import clock
 from poolwarden_collector.shell.agents import patience
 from poolwarden_collector.shell.agents.budgets import FOLD_MS, LONGEST, MOST_HOSTS, Account, Accounts, OverBudget
 from poolwarden_collector.shell.agents.doorkeeper import Doorkeeper, Peer, peer_of, shut
-from poolwarden_collector.shell.agents.elsewhere import CAPABILITY, Elsewhere, OwnerOf, ours, send_on
+from poolwarden_collector.shell.agents.elsewhere import CAPABILITY, NOBODYS, Elsewhere, OwnerOf, ours, send_on
 from poolwarden_collector.shell.agents.messages import orders
 from poolwarden_collector.shell.agents.messages.bounds import LONGEST_NAME, Implausible, admit
 from poolwarden_collector.shell.agents.messages.wire import NoMessage, envelope
@@ -138,7 +138,7 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
         owner_of: OwnerOf = ours,
     ) -> None:
         """Without a ``signer`` nothing is signed: every agent that has pinned a key refuses to be told anything."""
-        self._owner_of = owner_of
+        self._owner_of: OwnerOf = lambda pool: owner_of(pool) or (None if roster.owns(pool) else NOBODYS)
         self._signer = signer
         self._telemetry = telemetry
         self._capsules = capsules
@@ -263,7 +263,7 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
             self._alarm(refusal, f"certificate of {who.host}")
             self._enrolment.refused(who, printable(cut(message.hello.host_name, LONGEST_NAME)))
             raise Refused(grpc.StatusCode.PERMISSION_DENIED, refusal)
-        self._hold_to_bounds(message)
+        self._hold_to_bounds(message, who)
         pool = self._pool(message.hello, who)
         policy = self._roster.config.policy_of(pool)
         limits = partial(self._roster.limits, pool)
@@ -274,11 +274,9 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
         if (owner := self._owner_of(pool)) is not None:
             await self._send_on(context, state, owner, account)
         session = Session(proven, pool, state, partial(self._seal, state))
-        session.identity = who
-        session.account = account
-        session.send(orders.welcome(self._roster.epoch, policy, self._roster.config.name))
-        first = Kept(message, self._roster.now(), clock.wall_ms())
-        session.kept.append(first)
+        session.identity, session.account = who, account
+        session.send(orders.welcome(self._roster.charge(pool).epoch, policy, self._roster.config.name))
+        session.kept.append(Kept(message, self._roster.now(), clock.wall_ms()))
         hello = message.hello
         # The events of this stream come after its predecessor's, and its orders only after its Welcome.
         if self._sessions.of(proven) is None:
@@ -329,14 +327,15 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
             self._capsules.gone(session)
         self._transits.pop(session.state.stream, None)
         follows = self._sessions.remove(session)
-        if not waiting:
+        if not waiting and not session.sent_on:
             self._hand_on_folded(session)
             self._inbox.post(session.pool, session.state.ended())
         if follows is not None:
             self._enter_or_end(follows)
 
     def _seal(self, state: StreamState, message: pb.CollectorMessage) -> pb.CollectorMessage:
-        return message if self._signer is None else self._signer.seal(message, state, self._roster.epoch)
+        charge = self._roster.charge(state.pool)
+        return message if self._signer is None else self._signer.seal(message, state, charge.epoch)
 
     def _enter_or_end(self, session: Session) -> None:
         try:
@@ -347,13 +346,13 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
         except Implausible as refusal:
             self._implausible(session, refusal)
 
-    def _hold_to_bounds(self, message: pb.AgentMessage) -> None:
-        host = message.hello.host_uuid
+    def _hold_to_bounds(self, message: pb.AgentMessage, who: Identity) -> None:
+        host, claimed = message.hello.host_uuid, message.hello.pool_uuid or who.pool
         on_record = self._roster.pool_of(host)
         try:
             if not message.hello.boot_id:  # whether a host has spoken is known by that of its boot
                 raise Implausible("hello.boot_id is empty, which cannot be")
-            self._tell_cut(host, admit(message, partial(self._roster.limits, on_record or message.hello.pool_uuid)))
+            self._tell_cut(host, admit(message, partial(self._roster.limits, on_record or claimed)))
         except Implausible as refusal:
             name = cut(printable(message.hello.host_name), LONGEST_NAME)
             self._alarm(f"host {host} ({name}): {refusal}", f"host {host} tells what cannot be")
@@ -414,7 +413,8 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
                 if message.WhichOneof("body") == "hello":
                     session.close("a second Hello on the same stream")
                     return
-                self._hear(session, message)
+                if not session.sent_on:
+                    self._hear(session, message)
         except asyncio.CancelledError:
             raise
         except OverBudget as refusal:

@@ -105,7 +105,7 @@ class PoolMessages:
         roster = self._roster
         if pool not in roster.pools:
             raise NotShown("no such pool is known")
-        if pool in roster.stood_down:
+        if roster.why_not_in_charge(pool):
             raise NotShown("this collector has stood down in that pool")
         if roster.told_behind:
             raise NotShown("this collector is behind what it hears")
@@ -119,5 +119,5 @@ class PoolMessages:
             version = agent.hello.agent_version
             raise NotShown(f"the agent of {name} (version {version}) cannot show messages yet: update it")
         self._serial += 1
-        order_id = order_ids.fresh(pool, kind, roster.epoch, self._serial).text
+        order_id = order_ids.fresh(pool, kind, roster.charge(pool).epoch, self._serial).text
         return name, Order(order_id, host, agent.hello.boot_id, seen.record.term, message, VALID_MS)

@@ -12,10 +12,12 @@ from typing import Any, NoReturn
 from poolwarden_collector.core.catalogue.journal import JOURNAL_DAMAGED
 from poolwarden_collector.core.decision.storm_brake import Blind
 from poolwarden_collector.core.model.effects import Urgency
+from poolwarden_collector.core.model.epoch import HIGHEST
 from poolwarden_collector.core.model.host_facts import Machine
 from poolwarden_collector.core.model.policy import Policy
 from poolwarden_collector.core.model.values import HostId, Ms, PoolId
 from poolwarden_collector.core.state.live import Pool, Site
+from poolwarden_collector.shell.agents.charge import Charge
 from poolwarden_collector.shell.agents.messages.bounds import Limits
 from poolwarden_collector.shell.config.config import Config
 from poolwarden_collector.shell.tally import Tally
@@ -94,16 +96,24 @@ class Pools(dict[PoolId, Pool]):
 
 
 class Roster:
-    """The pools that this collector guards."""
+    """The pools that this collector guards.
 
-    def __init__(self, config: Config, epoch: int, now: Callable[[], Ms], clock: str = "") -> None:
+    ``one_of_several``: it guards those alone that it owns (``take_charge``), each with an epoch of its own; its own
+    ``epoch`` goes out to nobody then.
+    """
+
+    def __init__(
+        self, config: Config, epoch: int, now: Callable[[], Ms], clock: str = "", one_of_several: bool = False
+    ) -> None:
         self.config = config
+        self.one_of_several = one_of_several
         self.epoch = epoch
         self.raised: tuple[int, ...] = ()  # every epoch of this run, once a host's word has raised it
         self.now = now
         self.clock = clock or f"run {epoch}"  # which clock that is; one without a name is this run's alone
         self.started_at = now()
         self.pools = Pools()
+        self._charges: dict[PoolId, Charge] = {}  # of one of several
         self.sites: dict[str, Blind] = {}  # sites towards which it considers itself blind
         self.stood_down: dict[PoolId, str] = {}  # pools in which another collector is obeyed, and how that is known
         self.stalled = ""  # why nothing can be made durable; empty: it can
@@ -122,18 +132,54 @@ class Roster:
     def site(self, pool: PoolId, behind_ms: Ms | None = None) -> Site:
         """The collector's condition as this pool must know it. ``behind_ms``: of this step; None: of the last one."""
         blind = self.sites.get(self.config.policy_of(pool).site)
-        deposed = self.stood_down.get(pool, "")
+        charge = self.charge(pool)
         why = blind.why if blind else ""
         return Site(
-            self.epoch,
-            self.started_at,
+            charge.epoch,
+            charge.started_at,
             self.quiet_until(pool),
             why,
             self.behind_ms if behind_ms is None else behind_ms,
-            deposed,
-            self.clock,
-            raised=self.raised,
+            self.why_not_in_charge(pool),
+            charge.clock,
+            raised=charge.raised,
         )
+
+    # ------------------------------------------------------------------------------------------------ in charge, or not
+
+    def charge(self, pool: PoolId) -> Charge:
+        """With what this collector acts in this pool; of no meaning where ``why_not_in_charge`` says something."""
+        own = self._charges.get(pool)
+        if own is not None:
+            return own
+        # safety: of a pool that it does not own one of several has no epoch, and every host's gate refuses 0.
+        if self.one_of_several:
+            return Charge(0, self.started_at, self.clock)
+        return Charge(self.epoch, self.started_at, self.clock, self.raised)
+
+    def owns(self, pool: PoolId) -> bool:
+        """May this pool be guarded here at all? One collector alone guards whatever comes."""
+        return not self.one_of_several or pool in self._charges
+
+    def why_not_in_charge(self, pool: PoolId) -> str:
+        """Why this collector may do nothing in this pool; empty: it may."""
+        if why := self.stood_down.get(pool, ""):
+            return why
+        return "" if self.owns(pool) else "this collector does not own the pool"
+
+    def take_charge(self, pool: PoolId, epoch: int, now: Ms) -> None:
+        """One of several: the pool is this one's from now on, and quiet: nobody has been heard yet."""
+        self._charges[pool] = Charge(epoch, now, self.clock)
+        self._quiet_pools[pool] = now
+
+    def give_back(self, pool: PoolId) -> None:
+        """The pool is another one's from now on; nothing is kept of it."""
+        if pool in self.pools:
+            del self.pools[pool]
+        for kept in (self._charges, self.stood_down, self._quiet_pools):
+            kept.pop(pool, None)
+
+    # ------------------------------------------------------------------------------------------------ its condition
 
     def condition(self) -> dict[str, Any]:
         """Everything of which ``site`` is made, to be compared with itself later: what is not named here counts."""
@@ -148,7 +194,9 @@ class Roster:
         """The highest numbers that a host of this pool may claim now."""
         known = self.pools.get(pool)
         term = max(known.record.term if known is not None else 0, self.config.term_above)
-        return Limits.beyond(max(self.epoch, self.config.epoch_above), term)
+        if not self.owns(pool):
+            return Limits(HIGHEST, HIGHEST)  # it obeys another collector, to which it is sent on; nothing is concluded
+        return Limits.beyond(max(self.charge(pool).epoch, self.config.epoch_above), term)
 
     def quiet_until(self, pool: PoolId) -> Ms:
         """When this pool's start-up quiet time ends (or ended)."""

@@ -55,6 +55,9 @@ class Session:
         self.pool = pool
         self.state = state
         self.closing: str | None = None
+        # Its pool is another collector's. safety: nothing is heard on it any more, also where the pool is owned here
+        # again before it has ended.
+        self.sent_on = False
         self.over = asyncio.Event()  # it is closed
         self.code: grpc.StatusCode = grpc.StatusCode.ABORTED  # that it ends with
         self.nonce = ""
@@ -139,8 +142,8 @@ class Sessions:
         if self._open.get(session.host) is not session:
             return None
         del self._open[session.host]
-        waiting = [each for each in self._waiting.get(session.host, ()) if each.closing is None]
-        return waiting[-1] if waiting else None
+        able = [each for each in self._waiting.get(session.host, ()) if each.closing is None and not each.sent_on]
+        return able[-1] if able else None
 
     def _wait_no_more(self, session: Session) -> None:
         waiting = self._waiting.get(session.host, [])
@@ -168,6 +171,7 @@ class Sessions:
     def send_on(self, pool: PoolId, owner: Elsewhere) -> None:
         """Another collector has this pool from now on: its agents are sent there, and their streams end."""
         for session in [each for each in self._all() if each.pool == pool]:
+            session.sent_on, session.folded = True, None
             if CAPABILITY in session.state.capabilities:
                 session.send(owner.message())
                 patience.after(FOLLOWS_WITHIN_S, partial(session.close, f"pool {pool} is another collector's"))

@@ -100,7 +100,7 @@ class Fencer:
             if self.turns.waits(other.number) and other.task is not None:
                 other.task.cancel()  # the engine hears the newest alone
                 since = min(since, other.since)
-        self._reads[effect.run_id] = reading = _Reading(effect, next(self._numbers), since)
+        self._reads[effect.run_id] = reading = _Reading(pool, effect, next(self._numbers), since)
         reading.task = task = self._begin(self._read(pool, reading))
         self._readings[task] = effect.device
 
@@ -171,6 +171,13 @@ class Fencer:
         """
         for task in [task for task, of in self._offs.items() if pool in ("", of)]:
             task.cancel()
+
+    def forget(self, pool: PoolId) -> None:
+        """End this pool's readings, and expect no member's answer any more; its switches are cut off (``cut_off``)."""
+        for reading in list(self._reads.values()):
+            if reading.pool == pool and reading.task is not None:
+                reading.task.cancel()
+        self._proxies.pop(pool, None)
 
     def replace_devices(self, devices: tuple[Fence, ...]) -> None:
         """From now on these are the devices. A reading of one that is another one now, or none, is dropped: nobody
@@ -344,6 +351,7 @@ class Fencer:
 class _Reading:
     """A reading that waits for its turn or has it."""
 
+    pool: PoolId
     effect: ReadPower
     number: int
     since: Ms

@@ -34,6 +34,9 @@ Rules
   off every power-off that is still running: it was decided before.
 * A collector that has stood down in a pool (an agent there obeys another one) goes on to look and to tell; it sends and
   fences nothing there. Its other pools are not concerned.
+* One of several collectors steps the pools alone that it has adopted, each with the epoch of its ownership. A pool is
+  adopted and released while it has no event open. Everything but its record begins anew with each adoption, as in a
+  collector that was started: so whatever waits for what an earlier run may have left waits for the last owner as well.
 * The configuration is replaced between two events, in every pool at once or in none: durable first, then the pools,
   then, before any other event, what the driver runs.
 * An error in one pool's step, or a step that no store can hold, is dropped with its event: only the disk stops
@@ -49,18 +52,16 @@ from typing import Any
 from poolwarden_collector.core.catalogue.hosts import COLLECTOR_BEHIND
 from poolwarden_collector.core.decision.permission import BEHIND_MS
 from poolwarden_collector.core.decision.storm_brake import judge_sites
-from poolwarden_collector.core.engine import StepResult, step
+from poolwarden_collector.core.engine import step
 from poolwarden_collector.core.model import effects, epoch
 from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.events import AgentReported, CollectorProbed, FenceEnded, OperatorSaid, Tick
 from poolwarden_collector.core.model.occasion import Occasion
 from poolwarden_collector.core.model.power import FenceDevice
 from poolwarden_collector.core.model.values import HostId, Ms, PoolId
-from poolwarden_collector.core.reconfigure import changed_devices, reconfigured, switching
 from poolwarden_collector.core.state.live import Pool
 from poolwarden_collector.core.state.pool_record import PoolRecord, fold
 from poolwarden_collector.shell.agents.roster import Roster
-from poolwarden_collector.shell.config.config_changes import changes_of, in_short
 from poolwarden_collector.shell.loop.hook_events import occasions
 from poolwarden_collector.shell.loop.ready import (
     CRITICAL,
@@ -74,6 +75,7 @@ from poolwarden_collector.shell.loop.ready import (
     Commit,
     CutOff,
     Drop,
+    GiveUp,
     Nothing,
     NotReconfigured,
     Post,
@@ -82,12 +84,14 @@ from poolwarden_collector.shell.loop.ready import (
     Reconfigure,
     Reconfigured,
     Refuse,
+    Released,
     Resumed,
     Say,
     Stalled,
     Stepped,
     Write,
 )
+from poolwarden_collector.shell.loop.reconfiguration import own_entry, pool_with, still_switching, unrecorded
 from poolwarden_collector.shell.loop.rests import Rests
 from poolwarden_collector.shell.queue.backlog import Backlog
 from poolwarden_collector.shell.queue.happening import Happening
@@ -101,11 +105,6 @@ RETRY_MS: Ms = 1_000
 
 _BEHIND_KEY = "collector/behind"
 _ACTS = (effects.SendOrder, effects.PowerOff, effects.PowerOn, effects.HandOver, effects.AnswerGate)
-
-
-def _unrecorded(why: str) -> NotReconfigured:
-    text = f"nothing can be recorded, so nothing is changed: {why}"
-    return NotReconfigured(text, "Make room on the journal's disk, then reload again.")
 
 
 class NotDurable(Exception):
@@ -145,6 +144,7 @@ class EngineLoop:
         self._behind_since: Ms | None = None
         self._caught_up_at: Ms = 0
         self._stepped: dict[PoolId, Ms] = {}
+        self._epochs: dict[PoolId, int] = {}  # the last one with which a pool was adopted
         self._rests = Rests(roster)
 
     # -------------------------------------------------------------------------------------------- the driver's calls
@@ -158,6 +158,30 @@ class EngineLoop:
         """
         self.roster.pools.update((record.pool, self._pool(record)) for record in records)
         return self._begin("", _Open(self._started(short), None), now, boottime)
+
+    def adopt(self, record: PoolRecord, epoch: int, now: Ms, boottime: Ms) -> Ready:
+        """One of several: a pool is this one's, with this epoch, as soon as that is recorded; else it is not in
+        ``roster.pools`` then. Raises ValueError for an epoch that is not above every one that it had here before.
+        """
+        uuid = record.pool
+        # safety: ids of orders and runs are made of the epoch; an answer to one of before would be taken for another's.
+        if uuid in self.roster.pools or epoch <= self._epochs.get(uuid, 0):
+            raise ValueError(f"pool {uuid} cannot be adopted with epoch {epoch}")
+        return self._begin(uuid, _Open(self._adopted(record, epoch), None), now, boottime)
+
+    def release(self, pool: PoolId, why: str) -> Ready:
+        """The pool is another collector's from now on; it has no event open. Nothing of it is left here."""
+        if pool in self._open or "" in self._open:
+            raise RuntimeError("the write of its last event has not been answered")
+        self.roster.give_back(pool)
+        self._backlog.forget(pool)
+        self._rests.forget(pool)
+        for kept in (self._fronts, self._stepped):
+            kept.pop(pool, None)
+        self._do(Say(WARNING, f"pool {pool} is this collector's no more: {why}"))
+        self._do(CutOff(pool))  # safety: what runs was decided by a collector that was in charge
+        self._do(Released(pool, why))
+        return self._ready(None)
 
     def take(self, happening: Happening, now: Ms, boottime: Ms) -> Ready:
         """One event of a pool that has none open; never raises for anything that an event can cause."""
@@ -274,6 +298,19 @@ class EngineLoop:
             if uuid in short and not pools[uuid].record.short:
                 yield from self._note(uuid, Kind.JOURNAL_SHORT, "entries of it are missing: its hosts say more")
 
+    def _adopted(self, record: PoolRecord, above: int) -> Turn:
+        roster, uuid = self.roster, record.pool
+        text = f"collector {roster.config.name} owns this pool with epoch {epoch.name(above)}"
+        entry = Entry(Kind.COLLECTOR_STARTED, text, {"epoch": above}, "", record.term)
+        try:
+            yield Commit(uuid, (entry,), (), record.name)
+        except NotDurable as error:
+            self._stall(str(error))
+            return
+        self._epochs[uuid] = above
+        roster.take_charge(uuid, above, self._now)
+        roster.pools[uuid] = self._pool(fold(record, (entry,)))
+
     def _pool(self, record: PoolRecord) -> Pool:
         return Pool(record, self.roster.config.policy_of(record.pool), self._devices)
 
@@ -286,20 +323,20 @@ class EngineLoop:
 
     def _reconfigured(self, change: Reconfiguration) -> Turn:
         roster, devices = self.roster, change.devices
-        refusal = _unrecorded(roster.stalled) if roster.stalled else self._switching(devices)
+        refusal = (
+            unrecorded(roster.stalled) if roster.stalled else still_switching(roster.pools, self._devices, devices)
+        )
         if refusal is not None:
             self._do(refusal)
             return
-        stepped = {uuid: self._with(uuid, change) for uuid in roster.pools}
-        own = (self._own_entry(change),) if change.changes else ()
-        named = [
-            Commit(uuid, done.entries, (), done.pool.record.name) for uuid, done in stepped.items() if done.entries
-        ]
+        stepped = {uuid: pool_with(roster, uuid, change, self._now) for uuid in roster.pools}
+        own = (own_entry(roster.config.name, change),) if change.changes else ()
+        named = [Commit(uuid, entries, (), pool.record.name) for uuid, (pool, entries) in stepped.items() if entries]
         try:
             yield Reconfigure(change, (*own, *named))
         except NotDurable as error:
             self._stall(str(error))
-            self._do(_unrecorded(str(error)))
+            self._do(unrecorded(str(error)))
             return
         except Exception as error:
             self._do(NotReconfigured(f"it cannot be recorded: {error}", "Look at the collector's log."))
@@ -307,39 +344,18 @@ class EngineLoop:
         # safety: one configuration for all from here on; nothing was stepped since the pools were looked at.
         roster.reconfigure(change.config, self._now)
         self._devices = devices
-        roster.pools.update((uuid, done.pool) for uuid, done in stepped.items())
+        roster.pools.update((uuid, pool) for uuid, (pool, _) in stepped.items())
         self._do(Reconfigured())
-
-    def _with(self, uuid: PoolId, change: Reconfiguration) -> StepResult:
-        """The pool with what this changes for it."""
-        pool, policy = self.roster.pools[uuid], change.config.policy_of(uuid)
-        changes = changes_of(uuid, pool.record.hosts, self.roster.config, change.config)
-        text = f"the configuration was reloaded: {in_short(changes)}" if changes else ""
-        data = {"changes": list(changes)}
-        site = self.roster.site(uuid)
-        return reconfigured(pool, policy, change.devices, self._now, site, text=text, actor=change.actor, data=data)
-
-    def _own_entry(self, change: Reconfiguration) -> Commit:
-        text = f"the configuration was reloaded: {in_short(change.changes)}"
-        entry = Entry(Kind.CONFIGURED, text, {"changes": list(change.changes)}, actor=change.actor)
-        return Commit("", (entry,), (), self.roster.config.name)
-
-    def _switching(self, devices: dict[HostId, tuple[FenceDevice, ...]]) -> NotReconfigured | None:
-        """Why these devices cannot take the place of the present ones now."""
-        changed = changed_devices(self._devices, devices)
-        for pool in self.roster.pools.values():
-            for device, host in switching(pool).items():
-                if device in changed:
-                    name = pool.record.name_of(host)
-                    why = f"fence device {device} is changed in it, and may be switching {name} at this moment"
-                    step = "Reload again when the power switch has ended: poolwarden history shows its result."
-                    return NotReconfigured(why, step)
-        return None
 
     # -------------------------------------------------------------------------------------------- one event
 
     def _taken(self, happening: Happening) -> Turn:
         self._notice_absence()
+        if not self.roster.owns(happening.pool):
+            # safety: what came for an earlier ownership, or too early for the next one, was never heard.
+            why = "this collector does not own the pool"
+            self._refuse(happening, "stood-down", why, "Ask the collector that owns it.")
+            return
         if self.roster.stalled:
             self._hold(happening)
             if self._now >= self._retry_at:
@@ -358,7 +374,7 @@ class EngineLoop:
         uuid = happening.pool
         self._stepped[uuid] = self._now
         if uuid not in self.roster.pools:
-            yield from self._adopt(uuid)
+            yield from self._first_seen(uuid)
         pool, now, boottime = self.roster.pools[uuid], self._now, self._boottime
         behind = self._behind(happening, now)
         yield from self._tell_behind(happening, now)
@@ -397,7 +413,7 @@ class EngineLoop:
             self._do(Say(ERROR, f"hooks are not told of a step: {type(error).__name__}: {error}"))
             return ()
 
-    def _adopt(self, uuid: PoolId) -> Turn:
+    def _first_seen(self, uuid: PoolId) -> Turn:
         self.roster.pools[uuid] = self._pool(PoolRecord(uuid))
         try:
             yield from self._note(uuid, Kind.POOL_SEEN, "an agent of this pool has come for the first time")
@@ -428,10 +444,12 @@ class EngineLoop:
         elif self.roster.stalled and isinstance(effect, _ACTS):
             # safety: its step is durable, but the disk has failed since (an epoch's write): nothing could be recorded.
             self._drop(pool, effect, "not begun: nothing can be recorded any more")
-        elif pool in self.roster.stood_down and isinstance(effect, _ACTS):
+        elif self.roster.why_not_in_charge(pool) and isinstance(effect, _ACTS):
             self._drop(pool, effect, "not begun: this collector has stood down")
         elif isinstance(effect, effects.StandDown):
             self._stand_down(pool, effect.why)
+        elif isinstance(effect, effects.RaiseEpoch) and self.roster.one_of_several:
+            self._stand_down(pool, f"a host has obeyed epoch {epoch.name(effect.above)}", effect.above)
         elif isinstance(effect, effects.RaiseEpoch):
             self._epoch_above = max(self._epoch_above, effect.above)
             yield from self._raise_epoch()
@@ -447,11 +465,14 @@ class EngineLoop:
             # safety: it never ran, so it is certain that nothing of it can still land.
             self._do(Post(pool, FenceEnded(effect.host, effect.run_id, False, True, why, self._now, begun=False)))
 
-    def _stand_down(self, pool: PoolId, why: str) -> None:
+    def _stand_down(self, pool: PoolId, why: str, above: int = 0) -> None:
         if pool not in self.roster.stood_down:
             self._do(Say(CRITICAL, f"STANDING DOWN in pool {pool}: {why}"))
             self.roster.stood_down[pool] = why
             self._do(CutOff(pool))  # what runs was decided by a collector that was in charge
+            if self.roster.one_of_several:
+                # safety: no epoch of its own making is above another's; only a new ownership has a higher one.
+                self._do(GiveUp(pool, why, above))
 
     def _raise_epoch(self) -> Turn:
         if self._epoch_above < self.roster.epoch:

@@ -11,6 +11,7 @@ from poolwarden_collector.core.model import orders as core
 from poolwarden_collector.core.model.events import Event
 from poolwarden_collector.core.model.values import HostId, PoolId
 from poolwarden_collector.shell.agents.database_transfer import PoolHandovers
+from poolwarden_collector.shell.agents.elsewhere import Elsewhere
 from poolwarden_collector.shell.agents.messages import orders
 from poolwarden_collector.shell.agents.pool_messages import PoolMessages
 from poolwarden_collector.shell.agents.roster import Roster
@@ -20,6 +21,8 @@ from poolwarden_collector.shell.loop.effect_table import EffectTable
 from poolwarden_collector.shell.loop.prober import Prober
 from poolwarden_collector.shell.queue.inbox import Inbox
 
+_NOWHERE = core.Target("", "")  # nothing is probed
+
 
 class Effects(Protocol):
     """How effects are performed; ``StandDown`` and ``RaiseEpoch`` never come here, they are the loop's own."""
@@ -28,6 +31,9 @@ class Effects(Protocol):
 
     def heard(self, pool: PoolId, event: Event) -> None:
         """An event that was stepped: an answer may belong to a database handover, time ends one."""
+
+    def forget(self, pool: PoolId, why: str) -> None:
+        """The pool is another collector's: nothing of it goes on here."""
 
 
 class Replies:
@@ -56,10 +62,10 @@ def order_sender(roster: Roster, sessions: Sessions) -> Callable[[PoolId, core.O
 
     def send(pool: PoolId, order: core.Order) -> bool:
         session = _session(sessions, pool, order.host)
-        if pool in roster.stood_down or session is None:
+        if roster.why_not_in_charge(pool) or session is None:
             return False
-        # safety: the epoch is the durable one of this run; the gate at the host refuses lower ones.
-        session.send(session.state.order_to_pb(order, roster.epoch, pool))
+        # safety: the epoch is a durable one, of this run or this ownership; the gate at the host refuses lower ones.
+        session.send(session.state.order_to_pb(order, roster.charge(pool).epoch, pool))
         return True
 
     return send
@@ -88,6 +94,7 @@ class Performer:
         self._sessions = sessions
         self._fencer = fencer
         self._messages = messages
+        self._prober = prober
         self._send = order_sender(roster, sessions)
         self._handovers = PoolHandovers(self._send, inbox.post)
         self.perform = EffectTable(
@@ -111,6 +118,13 @@ class Performer:
         self._fencer.heard(pool, event)
         self._handovers.heard(pool, event, self._roster.now())
 
+    def forget(self, pool: PoolId, why: str) -> None:
+        """Nothing of this pool goes on, and its agents are sent on."""
+        self._fencer.forget(pool)
+        self._prober.aim(pool, _NOWHERE)
+        self._handovers.forget(pool)
+        self._sessions.send_on(pool, Elsewhere("", "", why))
+
     def _send_challenge(self, pool: PoolId, effect: effects.SendChallenge) -> None:
         if (session := _session(self._sessions, pool, effect.host)) is not None:
             session.send(orders.challenge(effect.nonce))
@@ -121,4 +135,4 @@ class Performer:
 
     def _answer_gate(self, pool: PoolId, effect: effects.AnswerGate) -> None:
         if (session := _session(self._sessions, pool, effect.host)) is not None:
-            session.send(session.state.gate_to_pb(effect, self._roster.epoch))
+            session.send(session.state.gate_to_pb(effect, self._roster.charge(pool).epoch))

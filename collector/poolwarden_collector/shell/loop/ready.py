@@ -109,6 +109,26 @@ class CutOff:
 
 
 @dataclass(frozen=True, slots=True)
+class GiveUp:
+    """A pool of one of several has hosts that have obeyed an epoch above this ownership's: it can act there no more.
+
+    Nothing is begun in it from here on. It is to be released; ``above``: the epoch that was obeyed.
+    """
+
+    pool: PoolId
+    why: str
+    above: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """A pool is another collector's from now on: nothing of it is to go on here, and its agents are sent on."""
+
+    pool: PoolId
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Stepped:
     """The step of this event is over: whoever waits for answers or for time may look at it."""
 
@@ -156,7 +176,22 @@ class Say:
     text: str
 
 
-Act = Begin | Drop | Refuse | Post | CutOff | Stepped | Broke | Stalled | Resumed | Reconfigured | NotReconfigured | Say
+Act = (
+    Begin
+    | Drop
+    | Refuse
+    | Post
+    | CutOff
+    | GiveUp
+    | Released
+    | Stepped
+    | Broke
+    | Stalled
+    | Resumed
+    | Reconfigured
+    | NotReconfigured
+    | Say
+)
 
 
 @dataclass(frozen=True, slots=True)

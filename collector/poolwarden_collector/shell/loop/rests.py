@@ -26,6 +26,11 @@ class Rests:
             self._rests.clear()
             self._under = condition
 
+    def forget(self, uuid: PoolId) -> None:
+        """This pool is not on the roster any more."""
+        self._rests.pop(uuid, None)
+        self.keep()
+
     def at_rest(self, uuid: PoolId, pool: Pool, now: Ms, behind: Ms) -> bool:
         """As far as is known; to be asked after ``keep``."""
         known = self._rests.get(uuid)

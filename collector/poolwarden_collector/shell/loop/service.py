@@ -30,6 +30,7 @@ from typing import Any
 from poolwarden_collector.core.model import effects
 from poolwarden_collector.core.model.events import AgentReported, Tick
 from poolwarden_collector.core.model.values import Ms, PoolId
+from poolwarden_collector.core.state.pool_record import PoolRecord
 from poolwarden_collector.shell import clock
 from poolwarden_collector.shell.agents.roster import Roster
 from poolwarden_collector.shell.loop import ready as on
@@ -87,6 +88,7 @@ class Service:
         self._on_read: Callable[[], None] = lambda: None
         self._lag: Callable[[], tuple[Ms, dict[PoolId, Ms]]] = lambda: (0, {})
         self._on_stand_down: Callable[[PoolId], None] = lambda _: None
+        self._on_give_up: Callable[[on.GiveUp], None] = lambda _: None
         self._on_stall: Callable[[str], None] = lambda _: None
         self._on_resume: Callable[[], None] = lambda: None
         self._on_commit: Callable[[float], None] = lambda _: None
@@ -96,6 +98,7 @@ class Service:
         self._alone: deque[_Waiting] = deque()  # every other write
         self._again: deque[Happening] = deque()  # what is to be taken before all else
         self._open: set[PoolId] = set()  # whose event waits for its write
+        self._freed: dict[PoolId, asyncio.Event] = {}  # who waits until none does
         self._writing: asyncio.Task[None] | None = None
         self._write_began: Ms | None = None  # of the transaction that is on its way
         self._refused: on.NotReconfigured | None = None
@@ -146,6 +149,10 @@ class Service:
         """What to do at once in a pool in which this collector stands down."""
         self._on_stand_down = cut
 
+    def on_give_up(self, give_up: Callable[[on.GiveUp], None]) -> None:
+        """Whom to tell that a pool of one of several is to be released."""
+        self._on_give_up = give_up
+
     def on_stall(self, stalled: Callable[[str], None], over: Callable[[], None]) -> None:
         """Whom to tell that nothing can be recorded, at each attempt, and that it can be again."""
         self._on_stall, self._on_resume = stalled, over
@@ -160,7 +167,7 @@ class Service:
             return False
         if not roster.pools:
             return True
-        in_charge = any(uuid not in roster.stood_down for uuid in roster.pools)
+        in_charge = any(not roster.why_not_in_charge(uuid) for uuid in roster.pools)
         since = self._stepped_at if self._write_began is None else min(self._stepped_at, self._write_began)
         return in_charge and roster.now() - since <= STEP_WITHIN_MS
 
@@ -182,7 +189,9 @@ class Service:
         """Stand where the journal ends. Raises JournalError."""
         for text in self.roster.config.cautions():
             _log.warning("%s", text)
-        records = [await self.write(self._journal.record, uuid) for uuid in await self.write(self._journal.pools)]
+        # One of several begins with nothing: it adopts what it comes to own.
+        known = () if self.roster.one_of_several else await self.write(self._journal.pools)
+        records = [await self.write(self._journal.record, uuid) for uuid in known]
         ready = self.loop.start(records, *self._clocks(), await self.write(self._journal.short))
         while ready.write is not None:
             ready = self.loop.committed(*self._clocks(), await self._make_durable(ready.write))
@@ -225,6 +234,47 @@ class Service:
         """Until no event waits for its write."""
         while self._writing is not None:
             await asyncio.shield(self._writing)
+
+    # ------------------------------------------------------------------------------------------------ one of several
+
+    async def adopt(self, record: PoolRecord, epoch: int) -> bool:
+        """Take a pool over with an epoch that nobody had before, between two events; false: it cannot be recorded.
+
+        Raises ValueError for an epoch that is not above every one that the pool had here.
+        """
+        taking_over = Happening(record.pool, Tick())
+        async with self._between_events:
+            self._carry_out(ready := self.loop.adopt(record, epoch, *self._clocks()))
+            assert ready.write is not None
+            self._wait(_Waiting(taking_over, ready.write, time.monotonic()))
+        await self._free(record.pool)
+        return record.pool in self.roster.pools
+
+    async def release(self, pool: PoolId, why: str) -> None:
+        """Give a pool up after its event that is being taken: what waits is not heard, and commands are refused.
+
+        Its agents are sent on, and nothing of it is left here.
+        """
+        while True:
+            await self._free(pool)
+            async with self._between_events:
+                if pool not in self._open:
+                    self._release(pool, why)
+                    return
+
+    async def _free(self, pool: PoolId) -> None:
+        """Until no event of this pool waits for its write."""
+        while pool in self._open:
+            await self._freed.setdefault(pool, asyncio.Event()).wait()
+
+    def _release(self, pool: PoolId, why: str) -> None:
+        unheard = [*(each for each in self._again if each.pool == pool), *self._inbox.forget(pool)]
+        self._again = deque(each for each in self._again if each.pool != pool)
+        self._carry_out(self.loop.release(pool, why))
+        for happening in unheard:
+            self._advance(happening, partial(self.loop.take, happening, *self._clocks()))
+
+    # ------------------------------------------------------------------------------------------------ configuration
 
     async def reconfigure(self, change: on.Reconfiguration, follow_up: Callable[[], None]) -> on.NotReconfigured | None:
         """Replace the configuration after the event that is being taken; None: it is replaced, else why it is not.
@@ -285,6 +335,8 @@ class Service:
         if pool in self._open:
             self._open.discard(pool)
             self._inbox.let_go(pool)
+            if (freed := self._freed.pop(pool, None)) is not None:
+                freed.set()
 
     def _wait(self, waiting: _Waiting) -> None:
         pool = waiting.happening.pool
@@ -415,6 +467,10 @@ class Service:
                 self._tell(self._on_absence)
             case on.CutOff(pool):
                 self._tell(self._on_stand_down, pool)
+            case on.GiveUp():
+                self._tell(self._on_give_up, act)
+            case on.Released(pool, why):
+                self._tell(self._effects.forget, pool, why)
             case on.Stepped(happening):
                 self._stepped_at = self.roster.now()
                 self._tell(self._heard, happening)

@@ -31,6 +31,10 @@ class Backlog:
         self._kept = {}
         return kept
 
+    def forget(self, pool: PoolId) -> None:
+        """Nobody will take this pool's events."""
+        self._kept = {key: each for key, each in self._kept.items() if each.pool != pool}
+
     def pools(self) -> tuple[PoolId, ...]:
         """Of which pools something waits, in the order of arrival."""
         return tuple(dict.fromkeys(happening.pool for happening in self._kept.values()))

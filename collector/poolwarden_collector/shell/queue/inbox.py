@@ -101,6 +101,13 @@ class Inbox:
         self._back.extend(self._held.pop(pool, ()))
         self._wake.set()
 
+    def forget(self, pool: PoolId) -> list[Happening]:
+        """What waits of this pool waits no more; it is not held."""
+        gone = [place for line in (self._back, self._line) for place in line if place.happening.pool == pool]
+        self._back = deque(place for place in self._back if place.happening.pool != pool)
+        self._line = deque(place for place in self._line if place.happening.pool != pool)
+        return [self._taken(place) for place in gone]
+
     def overtaken(self) -> Ms | None:
         """When the oldest event arrived that others may have overtaken, because its pool was held; None: there is none.
 
