@@ -35,7 +35,7 @@ TABLES = {
         enrolment: core shared config store .
         agents:    core shared contract config store queue enrolment .
         fencing:   core shared config .
-        loop:      core config store queue agents fencing .
+        loop:      core config store cluster queue agents fencing .
         alerts:    core config store queue .
         hooks:     core config store queue fencing .
         doctor:    core config store enrolment agents loop hooks .

@@ -26,7 +26,7 @@ from poolwarden_collector.shell.hooks import condition, dns_name, hooks, queue_o
 from poolwarden_collector.shell.hooks.hooks import Hooks, printable
 from poolwarden_collector.shell.hooks.queue_order import ATTEMPTS, ATTEMPTS_BEHIND, after, next_run
 from poolwarden_collector.shell.hooks.trust import Hook
-from poolwarden_collector.shell.loop import engine_loop
+from poolwarden_collector.shell.loop import hook_events
 from poolwarden_collector.shell.main import main as collectors_commands
 from poolwarden_collector.shell.queue import lookout
 from poolwarden_collector.shell.store.hook_queue import DONE, GIVEN_UP, WAITS, HookEvent, HookRun
@@ -439,7 +439,7 @@ async def test_a_step_is_committed_with_its_occasion_whatever_happens_to_hooks(
     def broken(*_: object) -> None:
         raise RuntimeError("a mistake of ours")
 
-    monkeypatch.setattr(engine_loop, "occasions", broken)
+    monkeypatch.setattr(hook_events, "occasions", broken)
     async with rigged.running(tmp_path, f'[hooks]\ndirectory = "{folder}"') as rig:
         await rig.agent(HOSTS[0])
         await until(lambda: [row for row in rig.parts.journal.history(POOL) if row.kind == "host-seen"])

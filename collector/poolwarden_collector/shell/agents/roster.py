@@ -24,6 +24,8 @@ from poolwarden_collector.shell.tally import Tally
 
 _WARNINGS_KEPT = 20
 _BEHIND = "THIS COLLECTOR IS {:.1f} s BEHIND what it hears (machine or disk too slow): nothing is begun"
+_STALLED = "NOTHING IS DECIDED OR DONE in pool {}: {}"
+_UNARCHIVED = "THIS COLLECTOR'S OWN JOURNAL CANNOT BE WRITTEN: its history gets a hole, and no alert is delivered: {}"
 _WAITS = "{} fence runs wait for their turn, the longest for {:.0f} s: poolwarden doctor"
 LONG_WAIT_MS: Ms = 5_000  # of a fence run that something waits for
 _FOLDED = "a pool writes too much: {} entries that only inform were counted instead of written since the start"
@@ -38,6 +40,9 @@ _NO_CONDITION = frozenset(
         "told_behind",
         "stalled",
         "stalled_at",
+        "stalls",
+        "unarchived",
+        "right",
         "reload_refused",
         "damage",
         "_warnings",
@@ -118,6 +123,9 @@ class Roster:
         self.stood_down: dict[PoolId, str] = {}  # pools in which another collector is obeyed, and how that is known
         self.stalled = ""  # why nothing can be made durable; empty: it can
         self.stalled_at: Ms | None = None
+        self.stalls: dict[PoolId, str] = {}  # of one of several: pools in which nothing can be made durable, and why
+        self.unarchived = ""  # of one of several: why its own journal cannot be written; empty: it can
+        self.right: Callable[[], str] = str  # of one of several: why it may act nowhere now; empty: it may
         self.behind_ms: Ms = 0  # how long ago what was taken in last has arrived
         self.told_behind = False
         self._quiet_from = self.started_at
@@ -176,8 +184,12 @@ class Roster:
         """The pool is another one's from now on; nothing is kept of it."""
         if pool in self.pools:
             del self.pools[pool]
-        for kept in (self._charges, self.stood_down, self._quiet_pools):
+        for kept in (self._charges, self.stood_down, self.stalls, self._quiet_pools):
             kept.pop(pool, None)
+
+    def why_no_act(self, pool: PoolId) -> str:
+        """Why no order and no power switch may be begun in this pool at this instant; empty: they may."""
+        return self.why_not_in_charge(pool) or self.right()
 
     # ------------------------------------------------------------------------------------------------ its condition
 
@@ -204,9 +216,12 @@ class Roster:
         began = max(self._quiet_from, self._quiet_sites.get(policy.site, 0), self._quiet_pools.get(pool, 0))
         return began + policy.quiet_time
 
-    def be_quiet_again(self, now: Ms) -> None:
-        """The collector was away: everything that it remembers of agents' silence is its own."""
-        self._quiet_from = now
+    def be_quiet_again(self, now: Ms, pool: PoolId | None = None) -> None:
+        """The collector was away (from this pool): what it remembers of agents' silence is its own."""
+        if pool is None:
+            self._quiet_from = now
+        else:
+            self._quiet_pools[pool] = now
 
     def reconfigure(self, config: Config, now: Ms) -> None:
         """From now on this is the configuration.
@@ -287,6 +302,8 @@ class Roster:
             f"THIS COLLECTOR HAS STOOD DOWN in pool {self._name(pool)}, it is read-only there: {why}"
             for pool, why in self.stood_down.items()
         ]
+        stood_down += [_STALLED.format(self._name(pool), why) for pool, why in self.stalls.items()]
+        stood_down += [_UNARCHIVED.format(self.unarchived)] if self.unarchived else []
         late = [_BEHIND.format(self.behind_ms / 1000)] if self.told_behind else []
         waits, longest = self.long_waits()
         late += [_WAITS.format(waits, longest / 1000)] if waits else []

@@ -64,6 +64,7 @@ class PoolTail:
     shots: frozenset[Shot] = frozenset()  # power-offs that were intended and of which no result is known
     # The entries since the last fold, which a new owner's archive takes in.
     entries: tuple[Entry, ...] = ()
+    numbers: tuple[int, ...] = ()  # of each of them
 
 
 def commit_text(
@@ -171,20 +172,24 @@ def with_commits(names: Names, tail: PoolTail, commits: Iterable[Kept]) -> PoolT
     """And the commits after it, none of which may be missing. Raises Unreadable."""
     record, last, alerts = tail.record, tail.last, dict(tail.alerts)
     entries: list[Entry] = []
+    numbers: list[int] = []
     for kept in commits:
         said = _unpacked(kept)
         if kept.key != names.commit(record.pool, last + 1):
             raise _unreadable(kept, f"the one with entry {last + 1} is missing before it")
-        for entry in _entries_of(kept, said):
+        for number, entry in enumerate(_entries_of(kept, said), last + 1):
             try:
                 record = apply(record, entry)
             except BadEntry as error:
                 raise _unreadable(kept, f"an entry {entry.kind.value!r} cannot be understood: {error}") from error
             entries.append(entry)
+            numbers.append(number)
         take_alerts(alerts, _alerts_of(kept, said), str(said.get("at", "")), last + 1)
         last = _last_of(kept, said, last)
     shots = take_shots(tail.shots, entries)
-    return replace(tail, record=record, last=last, alerts=alerts, shots=shots, entries=tuple(entries))
+    return replace(
+        tail, record=record, last=last, alerts=alerts, shots=shots, entries=tuple(entries), numbers=tuple(numbers)
+    )
 
 
 def _last_of(kept: Kept, said: dict[str, Any], before: int) -> int:

@@ -49,20 +49,19 @@ from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from poolwarden_collector.core.catalogue.hosts import COLLECTOR_BEHIND
 from poolwarden_collector.core.decision.permission import BEHIND_MS
 from poolwarden_collector.core.decision.storm_brake import judge_sites
 from poolwarden_collector.core.engine import step
 from poolwarden_collector.core.model import effects, epoch
 from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.events import AgentReported, CollectorProbed, FenceEnded, OperatorSaid, Tick
-from poolwarden_collector.core.model.occasion import Occasion
 from poolwarden_collector.core.model.power import FenceDevice
 from poolwarden_collector.core.model.values import HostId, Ms, PoolId
 from poolwarden_collector.core.state.live import Pool
 from poolwarden_collector.core.state.pool_record import PoolRecord, fold
 from poolwarden_collector.shell.agents.roster import Roster
-from poolwarden_collector.shell.loop.hook_events import occasions
+from poolwarden_collector.shell.loop import behind as alerts
+from poolwarden_collector.shell.loop.hook_events import found_occasions
 from poolwarden_collector.shell.loop.ready import (
     CRITICAL,
     ERROR,
@@ -93,22 +92,25 @@ from poolwarden_collector.shell.loop.ready import (
 )
 from poolwarden_collector.shell.loop.reconfiguration import own_entry, pool_with, still_switching, unrecorded
 from poolwarden_collector.shell.loop.rests import Rests
+from poolwarden_collector.shell.loop.stalls import AWAY_MS, IN_ETCD, ON_DISK, RETRY_MS, PoolStalls
 from poolwarden_collector.shell.queue.backlog import Backlog
 from poolwarden_collector.shell.queue.happening import Happening
 
 TICK_MS: Ms = 250
 CAUGHT_UP_MS: Ms = 500
 TELL_BEHIND_MS: Ms = 5_000
-AWAY_MS: Ms = 5_000
 LATE_MS: Ms = 2_000
-RETRY_MS: Ms = 1_000
 
-_BEHIND_KEY = "collector/behind"
+_ASK_OWNER = "Ask the collector that owns it."
 _ACTS = (effects.SendOrder, effects.PowerOff, effects.PowerOn, effects.HandOver, effects.AnswerGate)
 
 
 class NotDurable(Exception):
     """The disk: nothing of the write is durable."""
+
+
+class NotOwned(Exception):
+    """The pool is another collector's."""
 
 
 Turn = Generator[Write, int, None]  # an event on its way; what is sent to it is the epoch that has begun
@@ -144,6 +146,7 @@ class EngineLoop:
         self._behind_since: Ms | None = None
         self._caught_up_at: Ms = 0
         self._stepped: dict[PoolId, Ms] = {}
+        self._stalls = PoolStalls(roster, self._do)
         self._epochs: dict[PoolId, int] = {}  # the last one with which a pool was adopted
         self._rests = Rests(roster)
 
@@ -174,13 +177,26 @@ class EngineLoop:
         if pool in self._open or "" in self._open:
             raise RuntimeError("the write of its last event has not been answered")
         self.roster.give_back(pool)
-        self._backlog.forget(pool)
+        self._backlog.take(pool)
         self._rests.forget(pool)
+        self._stalls.forget(pool)
         for kept in (self._fronts, self._stepped):
             kept.pop(pool, None)
         self._do(Say(WARNING, f"pool {pool} is this collector's no more: {why}"))
         self._do(CutOff(pool))  # safety: what runs was decided by a collector that was in charge
         self._do(Released(pool, why))
+        return self._ready(None)
+
+    def lost(self, pool: PoolId, why: str) -> Ready:
+        """The pool may be another collector's: nothing is begun in it any more, and it is to be released."""
+        if pool in self.roster.pools:
+            self.roster.stood_down[pool] = why
+            self._do(CutOff(pool))
+        return self._ready(None)
+
+    def in_doubt(self, pool: PoolId, why: str, now: Ms) -> Ready:
+        """Whether its open write is durable is not known: this pool stands still until that is, and no other one."""
+        self._stalls.begin(pool, why, now)
         return self._ready(None)
 
     def take(self, happening: Happening, now: Ms, boottime: Ms) -> Ready:
@@ -197,6 +213,7 @@ class EngineLoop:
         ``turn``: of which pool the event is; None: the only one that is open.
         """
         self._now, self._boottime = now, boottime
+        self._stalls.end(turn, self._now)
         return self._go_on(turn, lambda open_turn: open_turn.send(begun))
 
     def failed(self, why: str, now: Ms, boottime: Ms, turn: PoolId | None = None) -> Ready:
@@ -204,8 +221,14 @@ class EngineLoop:
         self._now, self._boottime = now, boottime
         return self._go_on(turn, lambda open_turn: open_turn.throw(NotDurable(why)))
 
+    def deposed(self, why: str, now: Ms, boottime: Ms, turn: PoolId) -> Ready:
+        """The pool is another collector's: whatever of the write is durable, nothing of its step is done here."""
+        self._now, self._boottime = now, boottime
+        return self._go_on(turn, lambda open_turn: open_turn.throw(NotOwned(why)))
+
     def refused(self, error: Exception, turn: PoolId | None = None) -> Ready:
         """No disk could hold the write."""
+        self._stalls.end(turn, self._now)
         return self._go_on(turn, lambda open_turn: open_turn.throw(error))
 
     def broken(self, error: Exception, happening: Happening | None = None) -> Ready:
@@ -230,7 +253,8 @@ class EngineLoop:
         found = tuple(
             uuid
             for uuid, pool in self.roster.pools.items()
-            if self._stepped.get(uuid, 0) <= before and not self._rests.at_rest(uuid, pool, now, self.roster.behind_ms)
+            if self._stepped.get(uuid, 0) <= before
+            and (uuid in self.roster.stalls or not self._rests.at_rest(uuid, pool, now, self.roster.behind_ms))
         )
         # Before any pool is known, what waits for the disk has it tried again.
         known = tuple(self.roster.pools) or self._backlog.pools()
@@ -243,12 +267,15 @@ class EngineLoop:
         """
         # Who has fallen silent is judged as of what has been taken in: nothing is of an event that is still open, nor
         # of those of its pool that wait behind it.
-        taking = [each.taking for each in self._open.values() if each.taking is not None]
+        stalls, pools = self.roster.stalls, self.roster.pools
+        taking = [each.taking for uuid, each in self._open.items() if each.taking is not None and uuid not in stalls]
         waiting = [self._arrived(happening, now) for happening in taking]
         # The last step's lateness is of its own instant: this one may be seconds later, and nothing was read since.
         read = now - self.roster.behind_ms if self._read_until is None else min(now, self._read_until)
         asof = min([read, *waiting, *([oldest] if oldest is not None else [])])
-        return self.roster.judged(judge_sites(self.roster.pools, anchors, asof, self.roster.sites), now)
+        # Of a pool that stands still nothing is taken in: it says nothing of its site, and holds up no other one.
+        seen = {uuid: pool for uuid, pool in pools.items() if uuid not in stalls} if stalls else pools
+        return self.roster.judged(judge_sites(seen, anchors, asof, self.roster.sites), now)
 
     def streams_read(self, until: Ms) -> None:
         """All that had arrived at the machine by then has been read from the streams and stamped."""
@@ -304,8 +331,8 @@ class EngineLoop:
         entry = Entry(Kind.COLLECTOR_STARTED, text, {"epoch": above}, "", record.term)
         try:
             yield Commit(uuid, (entry,), (), record.name)
-        except NotDurable as error:
-            self._stall(str(error))
+        except Exception as error:
+            self._do(Say(ERROR, f"pool {uuid} is not taken over: {error}"))
             return
         self._epochs[uuid] = above
         roster.take_charge(uuid, above, self._now)
@@ -335,7 +362,8 @@ class EngineLoop:
         try:
             yield Reconfigure(change, (*own, *named))
         except NotDurable as error:
-            self._stall(str(error))
+            if not roster.one_of_several:  # whose own disk says nothing of what is durable
+                self._stall(str(error))
             self._do(unrecorded(str(error)))
             return
         except Exception as error:
@@ -354,17 +382,27 @@ class EngineLoop:
         if not self.roster.owns(happening.pool):
             # safety: what came for an earlier ownership, or too early for the next one, was never heard.
             why = "this collector does not own the pool"
-            self._refuse(happening, "stood-down", why, "Ask the collector that owns it.")
+            self._refuse(happening, "stood-down", why, _ASK_OWNER)
             return
         if self.roster.stalled:
             self._hold(happening)
             if self._now >= self._retry_at:
                 yield from self._try_again()
             return
+        if happening.pool in self.roster.stalls:
+            self._hold(happening)
+            if self._stalls.tries_again(happening.pool, self._now):
+                self._again = tuple(self._backlog.take(happening.pool))
+            return
         try:
             yield from self._step(happening)
+        except NotOwned as error:
+            self._refuse(happening, "stood-down", str(error), _ASK_OWNER)
         except NotDurable as error:
-            self._stall(str(error))
+            if self.roster.one_of_several:
+                self._stalls.begin(happening.pool, str(error), self._now)
+            else:
+                self._stall(str(error))
             self._hold(happening)
         except Exception as error:
             # safety: an invariant that broke in one pool stops that step alone; nothing of it was committed or done.
@@ -389,7 +427,8 @@ class EngineLoop:
                 return
         outcome = step(pool, happening.event, now, self.roster.site(uuid, behind))
         if outcome.entries or outcome.alerts:
-            found = self._occasions(pool.record, outcome.entries)
+            hooks = self.roster.config.hooks.directory
+            found = found_occasions(pool.record, outcome.entries, self._do) if hooks is not None else ()
             yield Commit(uuid, outcome.entries, outcome.alerts, outcome.pool.record.name, found)
         else:
             yield Nothing()
@@ -401,17 +440,6 @@ class EngineLoop:
             late = behind + max(self._now - now, self._boottime - boottime)  # anew: an epoch may have been begun
             yield from self._perform(uuid, effect, late)
         self._do(Stepped(happening))
-
-    def _occasions(self, before: PoolRecord, entries: tuple[Entry, ...]) -> tuple[Occasion, ...]:
-        """What of a step hooks are run for; none where there are no hooks."""
-        if self.roster.config.hooks.directory is None:
-            return ()
-        try:
-            return occasions(before, entries)
-        except Exception as error:
-            # safety: what is only told to hooks must not stop a step of the engine.
-            self._do(Say(ERROR, f"hooks are not told of a step: {type(error).__name__}: {error}"))
-            return ()
 
     def _first_seen(self, uuid: PoolId) -> Turn:
         self.roster.pools[uuid] = self._pool(PoolRecord(uuid))
@@ -444,8 +472,8 @@ class EngineLoop:
         elif self.roster.stalled and isinstance(effect, _ACTS):
             # safety: its step is durable, but the disk has failed since (an epoch's write): nothing could be recorded.
             self._drop(pool, effect, "not begun: nothing can be recorded any more")
-        elif self.roster.why_not_in_charge(pool) and isinstance(effect, _ACTS):
-            self._drop(pool, effect, "not begun: this collector has stood down")
+        elif isinstance(effect, _ACTS) and (why := self.roster.why_no_act(pool)):
+            self._drop(pool, effect, f"not begun: this collector has stood down: {why}")
         elif isinstance(effect, effects.StandDown):
             self._stand_down(pool, effect.why)
         elif isinstance(effect, effects.RaiseEpoch) and self.roster.one_of_several:
@@ -500,9 +528,9 @@ class EngineLoop:
 
     def _hold(self, happening: Happening) -> None:
         if isinstance(happening.event, OperatorSaid):
-            why = f"nothing can be recorded, so nothing is done: {self.roster.stalled}"
-            next_step = "Make room on the journal's disk; the collector goes on by itself."
-            self._refuse(happening, "journal", why, next_step)
+            why = self.roster.stalled or self.roster.stalls.get(happening.pool, "")
+            next_step = ON_DISK if self.roster.stalled else IN_ETCD
+            self._refuse(happening, "journal", f"nothing can be recorded, so nothing is done: {why}", next_step)
         else:
             self._backlog.keep(happening)
 
@@ -554,30 +582,17 @@ class EngineLoop:
                 self._behind_since = now
                 self._do(Say(WARNING, f"{behind / 1000:.1f} s behind what is heard: nothing is begun"))
             if now - self._behind_since >= TELL_BEHIND_MS and not self.roster.told_behind:
-                told = COLLECTOR_BEHIND.told({"pool": self.roster.config.name, "seconds": f"{behind / 1000:.1f}"})
-                body = (
-                    "Its machine or its disk is too slow. Nobody is taken for silent for that, and nothing is begun "
-                    "before it has caught up. Look at load and disk of the collector's machine."
-                )
-                alert = effects.AlertRaised(
-                    _BEHIND_KEY, told.severity, told.title, told.body(body), {"message": told.id}
-                )
-                yield from self._told_behind(True, alert)
+                yield from self._told_behind(True, alerts.behind(self.roster.config.name, behind))
         elif behind <= CAUGHT_UP_MS and self._behind_since is not None and now - self._caught_up_at >= TELL_BEHIND_MS:
             self._behind_since = None
             if self.roster.told_behind:
-                over = effects.AlertResolved(_BEHIND_KEY, "it has kept up with what it hears for 5 s")
-                yield from self._told_behind(False, over)
+                yield from self._told_behind(False, alerts.CAUGHT_UP)
 
     def _told_behind(self, told: bool, alert: effects.AlertRaised | effects.AlertResolved) -> Turn:
         """Once, also where other pools' events are taken while it is written; what no disk has taken is told again."""
         self.roster.told_behind = told
         try:
-            yield self._own_alert(alert)
+            yield Commit("", (), (alert,), self.roster.config.name)  # of the collector, of no pool
         except Exception:
             self.roster.told_behind = not told
             raise
-
-    def _own_alert(self, alert: effects.AlertRaised | effects.AlertResolved) -> Commit:
-        """Of the collector, of no pool."""
-        return Commit("", (), (alert,), self.roster.config.name)

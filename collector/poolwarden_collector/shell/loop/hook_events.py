@@ -14,7 +14,7 @@ A master that was only named by others, or whose toolstack is held, has not been
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from poolwarden_collector.core.catalogue.verdicts import BY_WORD
@@ -25,9 +25,20 @@ from poolwarden_collector.core.model.values import HostId
 from poolwarden_collector.core.state.alert_topic import of_key
 from poolwarden_collector.core.state.failover_record import Failover
 from poolwarden_collector.core.state.pool_record import PoolRecord, apply
+from poolwarden_collector.shell.loop.ready import ERROR, Say
 
 LONGEST_TEXT = 2_000  # characters of a text; what a hook reads stays below a pipe's 64 KiB, however it is escaped
 _TWO_MASTERS = BY_WORD[Verdict.TWO_MASTERS.word].id
+
+
+def found_occasions(before: PoolRecord, entries: tuple[Entry, ...], do: Callable[[Say], None]) -> tuple[Occasion, ...]:
+    """What of a step hooks are run for; none, and a line in the log, where that cannot be said."""
+    try:
+        return occasions(before, entries)
+    except Exception as error:
+        # safety: what is only told to hooks must not stop a step of the engine.
+        do(Say(ERROR, f"hooks are not told of a step: {type(error).__name__}: {error}"))
+        return ()
 
 
 def occasions(record: PoolRecord, entries: Iterable[Entry]) -> tuple[Occasion, ...]:

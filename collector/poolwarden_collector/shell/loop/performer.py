@@ -62,7 +62,7 @@ def order_sender(roster: Roster, sessions: Sessions) -> Callable[[PoolId, core.O
 
     def send(pool: PoolId, order: core.Order) -> bool:
         session = _session(sessions, pool, order.host)
-        if roster.why_not_in_charge(pool) or session is None:
+        if roster.why_no_act(pool) or session is None:
             return False
         # safety: the epoch is a durable one, of this run or this ownership; the gate at the host refuses lower ones.
         session.send(session.state.order_to_pb(order, roster.charge(pool).epoch, pool))

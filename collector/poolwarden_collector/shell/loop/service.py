@@ -38,7 +38,8 @@ from poolwarden_collector.shell.loop.engine_loop import TICK_MS, EngineLoop
 from poolwarden_collector.shell.loop.performer import Effects
 from poolwarden_collector.shell.queue.happening import Happening
 from poolwarden_collector.shell.queue.inbox import Inbox
-from poolwarden_collector.shell.store.journal import Journal, JournalError, Row, Step, Unwritable
+from poolwarden_collector.shell.store.journal import JournalError, Row, Step, Unwritable
+from poolwarden_collector.shell.store.store import Store
 from poolwarden_collector.shell.store.telemetry import Telemetry
 
 TURN_S = 0.001
@@ -58,16 +59,20 @@ class _Waiting:
     happening: Happening
     write: on.Write
     asked: float
+    shared: int = 0  # up to which number its pool's journal in etcd has it; 0: nothing of it is there
 
 
 class Service:
-    """Runs the engine on what comes out of ``inbox``. ``journal`` must be open, its epoch begun by the caller."""
+    """Runs the engine on what comes out of ``inbox``. ``journal`` must be open, its epoch begun by the caller.
+
+    One of several collectors has its pools' steps in etcd as well: shared_service.py.
+    """
 
     def __init__(
         self,
         roster: Roster,
         inbox: Inbox,
-        journal: Journal,
+        journal: Store,
         effects: Effects,
         telemetry: Telemetry | None = None,
         anchors: Callable[[], tuple[bool, ...]] = tuple,
@@ -259,7 +264,8 @@ class Service:
             await self._free(pool)
             async with self._between_events:
                 if pool not in self._open:
-                    self._release(pool, why)
+                    if self.roster.owns(pool):
+                        self._release(pool, why)
                     return
 
     async def _free(self, pool: PoolId) -> None:
@@ -291,6 +297,8 @@ class Service:
             if self._ended:
                 return on.NotReconfigured("the collector is being stopped", "It reads the file when it starts again.")
             await self.settled()
+            if (open_still := self._still_open()) is not None:
+                return open_still
             self._follow_up = follow_up
             self._refused = on.NotReconfigured("an internal error stopped it", "Look at the collector's log.")
             try:
@@ -312,6 +320,10 @@ class Service:
                 ready = self.loop.refused(error)
             except JournalError as error:
                 ready = self.loop.failed(str(error), *self._clocks())
+
+    def _still_open(self) -> on.NotReconfigured | None:
+        """Why there is an event whose write will not be answered soon; None: there is none."""
+        return None
 
     def _advance(self, happening: Happening, move: Callable[[], on.Ready]) -> None:
         """Have the loop go on with this event until it waits for the disk, or is over."""
@@ -343,6 +355,10 @@ class Service:
         if pool not in self._open:
             self._open.add(pool)
             self._inbox.hold(pool)
+        self._queue(waiting)
+
+    def _queue(self, waiting: _Waiting) -> None:
+        """For the thread that writes."""
         (self._gathered if isinstance(waiting.write, on.Commit) else self._alone).append(waiting)
         if self._writing is None:
             self._writing = asyncio.ensure_future(self._write_all())
@@ -363,7 +379,7 @@ class Service:
         return range(min(len(self._gathered), MOST_TOGETHER))
 
     async def _commit(self, group: list[_Waiting]) -> None:
-        steps = [self._step(waiting.write) for waiting in group]
+        steps = [self._step(waiting.write, waiting.shared) for waiting in group]
         try:
             if len(steps) == 1:
                 done = [await self._one(steps[0])]
@@ -381,9 +397,10 @@ class Service:
         except Unwritable as error:
             return error
 
-    def _step(self, write: on.Write) -> Step:
+    def _step(self, write: on.Write, shared: int = 0) -> Step:
         assert isinstance(write, on.Commit)
-        return write.pool, write.entries, write.alerts, write.name, write.occasions
+        step = write.pool, write.entries, write.alerts, write.name, write.occasions
+        return (*step, shared) if shared else step
 
     def _answered(self, waiting: _Waiting, rows: list[Row] | Unwritable) -> on.Ready:
         """What the loop says to this commit."""
@@ -521,7 +538,7 @@ class Service:
             await asyncio.sleep(TICK_MS / 1000)
 
     def _judge_sites(self) -> None:
-        for text in self.loop.judge_sites(self.roster.now(), self._anchors(), self._inbox.oldest()):
+        for text in self.loop.judge_sites(self.roster.now(), self._anchors(), self._inbox.oldest(self.roster.stalls)):
             _log.warning("%s", text)
 
     async def _beat(self) -> None:

@@ -31,9 +31,11 @@ class Backlog:
         self._kept = {}
         return kept
 
-    def forget(self, pool: PoolId) -> None:
-        """Nobody will take this pool's events."""
+    def take(self, pool: PoolId) -> list[Happening]:
+        """This pool's alone; the others' wait on."""
+        taken = [each for each in self._kept.values() if each.pool == pool]
         self._kept = {key: each for key, each in self._kept.items() if each.pool != pool}
+        return taken
 
     def pools(self) -> tuple[PoolId, ...]:
         """Of which pools something waits, in the order of arrival."""

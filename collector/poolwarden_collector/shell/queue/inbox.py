@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -108,12 +108,33 @@ class Inbox:
         self._line = deque(place for place in self._line if place.happening.pool != pool)
         return [self._taken(place) for place in gone]
 
-    def overtaken(self) -> Ms | None:
+    def hold_back(self, happening: Happening) -> None:
+        """It was taken already, and its pool is held: it waits behind what is held of it."""
+        self._held[happening.pool].append(_Place(happening))
+
+    def withdraw(self, pool: PoolId) -> list[ev.OperatorSaid]:
+        """The commands that wait for this pool while it is held wait no more."""
+        places = self._held.get(pool, deque())
+        said = [place.happening.event for place in places if isinstance(place.happening.event, ev.OperatorSaid)]
+        if said:
+            kept = [place for place in places if not isinstance(place.happening.event, ev.OperatorSaid)]
+            places.clear()
+            places.extend(kept)
+        return said
+
+    @property
+    def ended(self) -> bool:
+        """Does nothing come any more?"""
+        return self._ended
+
+    def overtaken(self, but: Collection[PoolId] = ()) -> Ms | None:
         """When the oldest event arrived that others may have overtaken, because its pool was held; None: there is none.
+
+        ``but``: not of these pools.
 
         Nobody is silent before that: it has not been taken yet.
         """
-        first = [places[0] for places in self._held.values() if places]
+        first = [places[0] for pool, places in self._held.items() if places and pool not in but]
         return min((each.happening.at for each in (*self._back, *first) if each.happening.at is not None), default=None)
 
     async def next(self) -> Happening | None:
@@ -142,10 +163,12 @@ class Inbox:
                 del self._waiting[place.host]
         return place.happening
 
-    def oldest(self) -> Ms | None:
-        """When the oldest event that waits arrived; None: none waits, or no clock was given."""
+    def oldest(self, but: Collection[PoolId] = ()) -> Ms | None:
+        """When the oldest event that waits arrived, without those that are held of these pools; None: none waits, or no
+        clock was given.
+        """
         first = self._line[0].happening.at if self._line else None
-        return min((at for at in (self.overtaken(), first) if at is not None), default=None)
+        return min((at for at in (self.overtaken(but), first) if at is not None), default=None)
 
     def age(self) -> Ms:
         """How long the oldest event that waits has been here; 0: none waits, or no clock was given."""

@@ -47,6 +47,7 @@ from poolwarden_collector.core.model.values import PoolId
 from poolwarden_collector.shell import clock
 from poolwarden_collector.shell.plain_text import printable
 from poolwarden_collector.shell.store import enrolment_tables, hook_queue, parcels, reminders, salvage, silences, storms
+from poolwarden_collector.shell.store.archive_calls import ArchiveCalls
 from poolwarden_collector.shell.store.damage_calls import DamageCalls
 from poolwarden_collector.shell.store.hook_calls import HookCalls
 from poolwarden_collector.shell.store.journal_file import JournalError as JournalError
@@ -66,8 +67,9 @@ from poolwarden_collector.shell.store.running_mark import RunningMark
 from poolwarden_collector.shell.store.silence_calls import SilenceCalls
 from poolwarden_collector.shell.tally import Tally
 
-# What ``commit`` is given.
-Step = tuple[PoolId, Iterable[Entry], Iterable[AlertRaised | AlertResolved], str, Iterable[Occasion]]
+# What ``commit`` is given, with its last argument or without.
+_Step = tuple[PoolId, Iterable[Entry], Iterable[AlertRaised | AlertResolved], str, Iterable[Occasion]]
+Step = _Step | tuple[*_Step, int]
 NO_STORE_HOLDS = (OverflowError, ValueError, TypeError, sqlite3.DataError, sqlite3.InterfaceError)
 FILE = "journal.db"
 LOCK = "lock"
@@ -85,7 +87,7 @@ class TooLong(JournalError):
     """A question for people would take too long; ask for less."""
 
 
-class Journal(Records, Questions, DamageCalls, OperatorCalls, HookCalls, SilenceCalls):
+class Journal(Records, Questions, DamageCalls, OperatorCalls, HookCalls, SilenceCalls, ArchiveCalls):
     """The journal in ``state_dir``; usable from any thread, one call at a time.
 
     ``sinks`` names the channels of alerts, ``routes`` tells which of them each alert reaches (without it: all);
@@ -193,10 +195,14 @@ class Journal(Records, Questions, DamageCalls, OperatorCalls, HookCalls, Silence
         alerts: Iterable[AlertRaised | AlertResolved] = (),
         pool_name: str = "",
         occasions: Iterable[Occasion] = (),
+        shared: int = 0,
     ) -> list[Row]:
-        """One step of one pool, all of it or nothing; the rows as stored, with their numbers."""
+        """One step of one pool, all of it or nothing; the rows as stored, with their numbers.
+
+        ``shared``: up to which number the pool's journal in etcd is recorded here with it; 0: nothing of it is there.
+        """
         with self._transaction(_of_pool(pool, pool_name)) as db:
-            return self._put(db, pool, entries, alerts, pool_name, occasions)
+            return self._put(db, pool, entries, alerts, pool_name, occasions, shared)
 
     def commit_together(self, steps: Iterable[Step]) -> list[list[Row] | Unwritable]:
         """One step of each of several pools in one transaction: the rows of each, or why no journal could hold it.
@@ -221,7 +227,10 @@ class Journal(Records, Questions, DamageCalls, OperatorCalls, HookCalls, Silence
         alerts: Iterable[AlertRaised | AlertResolved],
         pool_name: str,
         occasions: Iterable[Occasion],
+        shared: int = 0,
     ) -> list[Row]:
+        if shared:
+            self._reached(db, pool, shared)
         rows = self._add_entries(db, pool, self._within_quota(pool, list(entries)))
         for alert in alerts:
             self._add_alert(db, pool, pool_name, alert)

@@ -15,10 +15,15 @@ from poolwarden_collector.core.model.values import Ms, PoolId
 from poolwarden_collector.core.state.pool_record import BadEntry, PoolRecord, apply
 from poolwarden_collector.shell import clock
 from poolwarden_collector.shell.store import retention, salvage, snapshots
+from poolwarden_collector.shell.store.archive_calls import reached
 from poolwarden_collector.shell.store.journal_file import JournalError
 from poolwarden_collector.shell.store.journal_rows import entry_of, not_understood
 from poolwarden_collector.shell.store.read_only import read_only
 
+_ARCHIVE = (
+    "it is the archive of one of several collectors and may have holes; start it with the [store] that it had, or with "
+    "a state directory of its own"
+)
 SNAPSHOT_EVERY = 100  # entries of a pool
 _AT_ONCE = 1_000  # entries in memory
 # One step through the index for each pool, however many entries it has.
@@ -53,8 +58,13 @@ class Records:
             yield entry_of(self.path, row, releases)
 
     def record(self, pool: PoolId) -> PoolRecord:
-        """Where the pool's entries end. Raises JournalError on one that is not known or is damaged."""
+        """Where the pool's entries end. Raises JournalError on one that is not known or is damaged, and for an archive
+        of one of several collectors.
+        """
         with self._reading() as db:
+            # safety: an archive may have holes, and what a record is folded to without them looks like any other.
+            if reached(db, pool) is not None:
+                raise JournalError(f"{self.path}: {_ARCHIVE}")
             seq, record = snapshots.newest(db, pool)
         return _folded(self.path, record, self._rows_of(pool, seq))[0]
 
@@ -95,6 +105,7 @@ class Records:
             # What has not been written to since its tail was looked at has none that is longer now.
             written = db.execute(_WRITTEN_SINCE, [since]) if since else db.execute(_POOLS)
             lost, known = _lost_after(db), [row["pool"] for row in written]
+            known = [pool for pool in known if reached(db, pool) is None]
             return [pool for pool in known if _long_tail(db, pool) and not _over_a_hole(db, pool, lost)], int(last)
 
     def snapshots_of(self, pools: Iterable[PoolId]) -> list[snapshots.Snapshot]:

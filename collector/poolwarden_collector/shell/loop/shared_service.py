@@ -1,0 +1,234 @@
+"""The service of one of several collectors: a step counts once etcd has it, and only then is it in the own journal.
+
+Rules
+-----
+* Of each commit of a pool what must be shared goes to etcd (shell/cluster/etcd_store.py), each pool's by itself; what
+  needs none of that goes to the own journal at once. Effects come after both.
+* While etcd has not said whether it has a step, the same step is sent again each second. Its pool stands still, its
+  commands are refused, and no other pool waits for it.
+* A pool of which etcd says that it is another collector's is released at once: the step is dropped, whatever etcd has
+  of it, and nothing is begun.
+* The own journal is an archive. Where it cannot be written the step has happened all the same: its history gets a hole,
+  which is told, and the heartbeat ends, because alerts go out by that file.
+* A pool's entries are folded between two of its events.
+* At the end what is not known yet is left to the next owner, who reads it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from poolwarden_collector.core.model.effects import Reply
+from poolwarden_collector.core.model.values import PoolId
+from poolwarden_collector.core.state.pool_record import PoolRecord
+from poolwarden_collector.shell.agents.roster import Roster
+from poolwarden_collector.shell.cluster.commit_text import PoolTail, TooBig
+from poolwarden_collector.shell.cluster.commits import Deposed, Durable, NotDone, Outcome, Undecided
+from poolwarden_collector.shell.cluster.etcd_store import EtcdStore
+from poolwarden_collector.shell.cluster.ownership import Ownership
+from poolwarden_collector.shell.loop import ready as on
+from poolwarden_collector.shell.loop.performer import Effects
+from poolwarden_collector.shell.loop.service import Service, _Waiting
+from poolwarden_collector.shell.loop.stalls import IN_ETCD
+from poolwarden_collector.shell.queue.happening import Happening
+from poolwarden_collector.shell.queue.inbox import Inbox
+from poolwarden_collector.shell.store.journal import JournalError, Row, Unwritable
+from poolwarden_collector.shell.store.store import Store
+from poolwarden_collector.shell.store.telemetry import Telemetry
+
+AGAIN_S = 1.0  # until a step whose end is not known is sent again
+
+_log = logging.getLogger(__name__)
+
+
+class SharedService(Service):
+    """Runs the engine for the pools that this collector has taken over; in ``store`` their steps become durable."""
+
+    def __init__(
+        self,
+        roster: Roster,
+        inbox: Inbox,
+        journal: Store,
+        effects: Effects,
+        store: EtcdStore,
+        telemetry: Telemetry | None = None,
+        anchors: Callable[[], tuple[bool, ...]] = tuple,
+    ) -> None:
+        super().__init__(roster, inbox, journal, effects, telemetry, anchors)
+        self._store = store
+        self._sharing: dict[PoolId, asyncio.Task[None]] = {}
+        self._folding: set[asyncio.Task[None]] = set()
+        self._on_loss: Callable[[PoolId, str], None] = lambda _pool, _why: None
+        self._moved = asyncio.Event()
+
+    def on_loss(self, lost: Callable[[PoolId, str], None]) -> None:
+        """Whom to tell that a pool is another collector's, and why."""
+        self._on_loss = lost
+
+    def alive(self) -> bool:
+        """Also while alerts can go out: those of its steps are in the own journal alone."""
+        return super().alive() and not self.roster.unarchived
+
+    # ------------------------------------------------------------------------------------------------ pools come and go
+
+    async def take_over(self, owned: Ownership, tail: PoolTail) -> bool:
+        """Guard a pool from now on that this collector owns, as etcd has it; false: it was lost meanwhile.
+
+        Raises ValueError for an ownership that is not above every one that the pool had here.
+        """
+        pool, record = owned.pool, tail.record
+        numbered = list(zip(tail.numbers, tail.entries, strict=True))
+        try:
+            await self.write(self._journal.take_over, pool, record.name, numbered, tail.last)
+        except JournalError as error:
+            self._not_archived(error)
+        self._store.take_over(owned, tail)
+        try:
+            return await self.adopt(record, owned.epoch)
+        except ValueError:
+            self._store.forget(pool)
+            raise
+
+    async def lose(self, pool: PoolId, why: str) -> None:
+        """The pool is another collector's, or may be: begin nothing in it from this moment on, and release it."""
+        self._carry_out(self.loop.lost(pool, why))
+        if (task := self._sharing.pop(pool, None)) is not None:
+            task.cancel()
+            await asyncio.wait({task})
+        await self.release(pool, why)
+
+    def _release(self, pool: PoolId, why: str) -> None:
+        self._store.forget(pool)
+        super()._release(pool, why)
+
+    # ------------------------------------------------------------------------------------------------ a step
+
+    async def take(self, happening: Happening) -> None:
+        """As one collector's; an event of a pool whose write is under way waits with the others of that pool."""
+        self._again.append(happening)
+        while self._again:
+            taking = self._again.popleft()
+            if taking.pool in self._open:
+                self._inbox.hold_back(taking)
+            else:
+                self._advance(taking, partial(self.loop.take, taking, *self._clocks()))
+
+    async def settled(self) -> None:
+        """Until no event waits for its write, but for those of which nobody knows how long."""
+        while self._writing is not None or any(pool not in self.roster.stalls for pool in self._sharing):
+            if self._writing is not None:
+                await asyncio.shield(self._writing)
+            else:
+                self._moved.clear()
+                await self._moved.wait()
+
+    def _still_open(self) -> on.NotReconfigured | None:
+        if not self._open:
+            return None
+        step = "Reload again when poolwarden status tells nothing of that."
+        return on.NotReconfigured(f"what was decided in {', '.join(sorted(self._open))} waits for etcd", step)
+
+    def _queue(self, waiting: _Waiting) -> None:
+        write = waiting.write
+        if not isinstance(write, on.Commit) or not write.pool:
+            super()._queue(waiting)
+            return
+        pool = write.pool
+        try:
+            begun = self._store.begin(pool, write.entries, write.alerts)
+        except TooBig as error:
+            self._advance(waiting.happening, partial(self.loop.refused, error, pool))
+            return
+        if begun is False:
+            super()._queue(waiting)
+        elif begun is True:
+            self._sharing[pool] = asyncio.ensure_future(self._share(waiting))
+        else:
+            self._decided(waiting, begun)
+
+    async def _share(self, waiting: _Waiting) -> None:
+        """Until etcd says whether it has the step."""
+        pool, outcome = waiting.happening.pool, None
+        try:
+            while isinstance(outcome := await self._store.attempt(pool), Undecided):
+                self._in_doubt(pool, outcome.why)
+                if self._inbox.ended:
+                    outcome = Deposed("the collector stops before etcd has said whether it has the last step")
+                    break
+                await asyncio.sleep(AGAIN_S)
+        except asyncio.CancelledError:
+            outcome = Deposed(self.roster.stood_down.get(pool, "it was lost"))
+        self._sharing.pop(pool, None)
+        self._decided(waiting, outcome)
+        self._moved.set()
+
+    def _in_doubt(self, pool: PoolId, why: str) -> None:
+        self._carry_out(self.loop.in_doubt(pool, why, self.roster.now()))
+        text = f"nothing can be recorded, so nothing is done: {why}"
+        for said in self._inbox.withdraw(pool):
+            self._do(on.Refuse(pool, Reply(said.request_id, False, text, "journal", IN_ETCD)))
+        self._moved.set()
+
+    def _decided(self, waiting: _Waiting, outcome: Outcome) -> None:
+        pool = waiting.happening.pool
+        match outcome:
+            case Durable(_, last):
+                super()._queue(replace(waiting, shared=last))
+            case Deposed(why):
+                self._advance(waiting.happening, lambda: self.loop.deposed(why, *self._clocks(), pool))
+                self._over_at_once(pool, why)
+            case NotDone(why) | Undecided(why):
+                self._advance(waiting.happening, lambda: self.loop.failed(why, *self._clocks(), turn=pool))
+
+    def _over_at_once(self, pool: PoolId, why: str) -> None:
+        self._release(pool, why)
+        self._tell(self._on_loss, pool, why)
+
+    # ------------------------------------------------------------------------------------------------ the own journal
+
+    def _answered(self, waiting: _Waiting, rows: list[Row] | Unwritable) -> on.Ready:
+        if isinstance(rows, Unwritable):
+            self._not_archived(rows)
+            rows = []
+        elif self.roster.unarchived:
+            _log.warning("the own journal can be written again; its history has a hole")
+            self.roster.unarchived = ""
+        return super()._answered(waiting, rows)
+
+    def _unanswered(self, waiting: _Waiting, error: Exception) -> on.Ready:
+        if not isinstance(waiting.write, on.Commit):
+            return super()._unanswered(waiting, error)
+        # safety: etcd has it, or nothing of it was needed there. To call it failed would have it decided twice.
+        self._not_archived(error)
+        return super()._answered(waiting, [])
+
+    def _not_archived(self, error: Exception) -> None:
+        if not self.roster.unarchived:
+            _log.critical("THE OWN JOURNAL CANNOT BE WRITTEN, no alert is delivered: %s", error)
+        self.roster.unarchived = str(error)
+
+    # ------------------------------------------------------------------------------------------------ folding
+
+    def _over(self, pool: PoolId) -> None:
+        if pool not in self.roster.pools or not self._store.fold_due(pool):
+            super()._over(pool)
+            return
+        if pool not in self._open:
+            self._open.add(pool)
+            self._inbox.hold(pool)
+        task = asyncio.ensure_future(self._fold(pool, self.roster.pools[pool].record))
+        self._folding.add(task)
+        task.add_done_callback(self._folding.discard)
+
+    async def _fold(self, pool: PoolId, record: PoolRecord) -> None:
+        outcome: Any = await self._store.fold(pool, record)
+        super()._over(pool)
+        if isinstance(outcome, Deposed):
+            self._over_at_once(pool, outcome.why)
+        elif isinstance(outcome, NotDone):
+            _log.warning("pool %s: its entries in etcd were not folded: %s", pool, outcome.why)

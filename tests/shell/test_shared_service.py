@@ -1,0 +1,574 @@
+"""A step counts once etcd has it: doubt, loss, refusals, the archive behind it, pools that go between collectors."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.cluster.clusters import ModelCluster
+from tests.cluster.contract import Collector, generation, names
+
+from poolwarden_collector.core import engine
+from poolwarden_collector.core.model import effects as fx
+from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model import orders
+from poolwarden_collector.core.model.entries import Entry, Kind
+from poolwarden_collector.core.model.policy import Policy
+from poolwarden_collector.core.state.live import Pool, Site
+from poolwarden_collector.core.state.pool_record import PoolRecord, fold
+from poolwarden_collector.shell.agents.roster import Roster
+from poolwarden_collector.shell.cluster import commits
+from poolwarden_collector.shell.cluster.commits import PoolTail
+from poolwarden_collector.shell.cluster.etcd import carry_out
+from poolwarden_collector.shell.cluster.etcd_store import EtcdStore
+from poolwarden_collector.shell.cluster.names import Names
+from poolwarden_collector.shell.cluster.ownership import Ownership
+from poolwarden_collector.shell.config.config import load
+from poolwarden_collector.shell.loop import ready as on
+from poolwarden_collector.shell.loop import shared_service
+from poolwarden_collector.shell.loop.shared_service import SharedService
+from poolwarden_collector.shell.loop.stalls import AWAY_MS, RETRY_MS
+from poolwarden_collector.shell.queue.happening import Happening
+from poolwarden_collector.shell.queue.inbox import Inbox
+from poolwarden_collector.shell.store.archive_calls import reached
+from poolwarden_collector.shell.store.journal import Journal, JournalError, Row
+
+from .rig import HOSTS, POOL, until, write_config
+
+pytestmark = pytest.mark.asyncio
+
+OTHER = "bbbbbbbb-0000-4000-8000-000000000002"
+ORDER = fx.SendOrder(orders.Order("o", HOSTS[0], "b", 1, orders.Promote(), 15_000))
+PAUSE = ev.OperatorSaid("r-1", "anna", "pause", "", (("reason", "work"),))
+AGAIN_S = 0.02
+
+
+class Archive:
+    """A journal whose disk may be full."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+        self.full = False
+        self.gate = asyncio.Event()
+
+    def commit(self, *args: Any) -> list[Row]:
+        if self.full:
+            raise JournalError("journal.db: database or disk is full")
+        return self.journal.commit(*args)
+
+    def commit_together(self, steps: Iterable[Any]) -> Any:
+        return [self.commit(*step) for step in steps]
+
+    def take_over(self, *args: Any) -> list[Row]:
+        if self.full:
+            raise JournalError("journal.db: database or disk is full")
+        return self.journal.take_over(*args)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.journal, name)
+
+
+class One:
+    """One collector with a real journal of its own, on the model of etcd; what it does is only noted."""
+
+    def __init__(self, folder: Path, cluster: ModelCluster, name: str, at: Names) -> None:
+        folder.mkdir()
+        self.config = load(write_config(folder))
+        self.collector = Collector(cluster, name, at)
+        self.archive = Archive(Journal(self.config.state_dir, name))
+        self.archive.journal.begin_epoch()
+        self.time = 1_000_000
+        self.roster = Roster(self.config, self.archive.journal.epoch, lambda: self.time, one_of_several=True)
+        self.inbox = Inbox()
+        self.begun: list[fx.Effect] = []
+        self.forgotten: list[str] = []
+        self.lost: list[str] = []
+        self.store = EtcdStore(self.collector.to, at, lambda: self.time)
+        told: Any = self
+        self.service = SharedService(self.roster, self.inbox, told.archive, told, self.store)
+        self.service.on_loss(lambda pool, _why: self.lost.append(pool))
+
+    def perform(self, pool: str, effect: fx.Effect) -> None:
+        self.begun.append(effect)
+
+    def heard(self, pool: str, event: ev.Event) -> None:
+        pass
+
+    def forget(self, pool: str, why: str) -> None:
+        self.forgotten.append(pool)
+
+    async def owns(self, pool: str = POOL) -> PoolTail:
+        """Claim it and take it over, as etcd has it."""
+        owned = await self.collector.claim(pool)
+        assert isinstance(owned, Ownership), owned
+        tail = await carry_out(self.collector.to, commits.read(self.collector.names, pool, owned))
+        assert isinstance(tail, PoolTail) and await self.service.take_over(owned, tail)
+        return tail
+
+    async def take(self, event: ev.Event, pool: str = POOL) -> None:
+        await self.service.take(Happening(pool, event))
+        await self.service.settled()
+
+    async def tail(self, pool: str = POOL) -> PoolTail:
+        found = await carry_out(self.collector.to, commits.read(self.collector.names, pool))
+        assert isinstance(found, PoolTail)
+        return found
+
+    def replies(self) -> list[tuple[bool, str]]:
+        return [(each.accepted, each.code) for each in self.begun if isinstance(each, fx.Reply)]
+
+    def archived(self, pool: str = POOL) -> list[str]:
+        return [row.text for row in self.archive.journal.history(limit=1_000) if row.pool == pool]
+
+
+class Two:
+    """Two of them, and their etcd."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.cluster, self.at = folder, ModelCluster(), names()
+        self.all: list[One] = []
+
+    async def another(self, name: str) -> One:
+        made = One(self.folder / f"{name}{len(self.all)}", self.cluster, name, self.at)
+        self.all.append(made)
+        await made.collector.joined()
+        return made
+
+
+@asynccontextmanager
+async def two(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[One, One, ModelCluster]]:
+    monkeypatch.setattr(shared_service, "AGAIN_S", AGAIN_S)
+    made = Two(folder)
+    await generation(made.cluster, made.at)
+    a, b = await made.another("a"), await made.another("b")
+    try:
+        yield a, b, made.cluster
+    finally:
+        for each in made.all:
+            each.archive.journal.close()
+
+
+def gives(monkeypatch: pytest.MonkeyPatch, *wanted: fx.Effect, alerts: tuple[Any, ...] = ()) -> None:
+    """Each event is a host that is seen, whose number grows; and these effects."""
+    seen = iter(range(1, 10_000))
+
+    def step(pool: Pool, event: ev.Event, now: int, site: Site) -> engine.StepResult:
+        number = next(seen)
+        data = {"host": f"h{number}", "name": f"host {number}", "address": "192.0.2.1"}
+        entry = Entry(Kind.HOST_SEEN, f"host {number} was seen", data)
+        own = Entry(Kind.AGENT_SILENT, f"silence {number}", {"host": "h1", "silent_ms": 1})
+        record = fold(pool.record, (entry,))
+        return engine.StepResult(replace(pool, record=record), (own, entry), alerts, wanted)
+
+    monkeypatch.setattr("poolwarden_collector.shell.loop.engine_loop.step", step)
+
+
+def quiet(one: One, pool: str = POOL) -> int:
+    return one.roster.quiet_until(pool) - Policy().quiet_time
+
+
+# ------------------------------------------------------------------------------------------------ durable in etcd first
+
+
+async def test_a_step_is_in_etcd_and_then_in_the_archive_before_its_effects(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with two(tmp_path, monkeypatch) as (a, _, cluster):
+        await a.owns()
+        gives(monkeypatch, ORDER)
+        before, silence = len(a.archived()), Unanswered(a, monkeypatch)
+        await a.take(ev.Tick())
+        assert not a.begun and len(a.archived()) == before
+        silence.on = False
+        await until(lambda: POOL not in a.service._open)
+        tail = await a.tail()
+        assert [entry.text for entry in tail.entries] == ["host 1 was seen"], (
+            "what is this collector's alone is not there"
+        )
+        assert a.archived()[before:] == ["silence 1", "host 1 was seen"] and a.begun == [ORDER]
+        assert tail.record == a.roster.pools[POOL].record
+        with a.archive.journal._reading() as db:
+            assert reached(db, POOL) == tail.last == 1
+
+
+async def test_what_need_not_be_shared_does_not_wait_for_etcd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with two(tmp_path, monkeypatch) as (a, _, cluster):
+        await a.owns()
+        cluster.model.cut("a")
+        own = Entry(Kind.AGENT_SILENT, "silence", {"host": "h1", "silent_ms": 1})
+        step = lambda pool, event, now, site: engine.StepResult(pool, (own,), (), ())  # noqa: E731
+        monkeypatch.setattr("poolwarden_collector.shell.loop.engine_loop.step", step)
+        await a.take(ev.Tick())
+        assert a.archived()[-1] == "silence" and not a.roster.stalls
+
+
+async def test_an_alert_is_shared_with_its_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with two(tmp_path, monkeypatch) as (a, _, __):
+        await a.owns()
+        alert = fx.AlertRaised("k", "warning", "title", "body", {})
+        step = lambda pool, event, now, site: engine.StepResult(pool, (), (alert,), ())  # noqa: E731
+        monkeypatch.setattr("poolwarden_collector.shell.loop.engine_loop.step", step)
+        await a.take(ev.Tick())
+        assert [*(await a.tail()).alerts] == ["k"]
+
+
+# ------------------------------------------------------------------------------------------------ doubt
+
+
+class Unanswered:
+    """Of this pool etcd says nothing until that is over."""
+
+    def __init__(self, one: One, monkeypatch: pytest.MonkeyPatch, pool: str = POOL) -> None:
+        self.on, self.asked = True, 0
+        attempt = one.store.attempt
+
+        async def asked(of: str) -> commits.Outcome:
+            if of == pool and self.on:
+                self.asked += 1
+                return commits.Undecided("no answer")
+            return await attempt(of)
+
+        monkeypatch.setattr(one.store, "attempt", asked)
+
+
+async def test_while_a_steps_end_is_not_known_its_pool_stands_still_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with two(tmp_path, monkeypatch) as (a, _, cluster):
+        for pool in (POOL, OTHER):
+            await a.owns(pool)
+        gives(monkeypatch, ORDER)
+        silence = Unanswered(a, monkeypatch)
+        began = a.time
+        await a.take(ev.Tick())
+        assert a.roster.stalls == {POOL: "no answer"} and not a.begun
+        assert any("NOTHING IS DECIDED OR DONE in pool" in text for text in a.roster.warnings())
+        await a.take(ev.Tick(), OTHER)
+        assert a.begun == [ORDER]
+        # What comes for the pool waits; its commands are refused; another configuration is refused, and nothing hangs.
+        await a.take(ev.AgentGone(HOSTS[0], 1))
+        await a.take(PAUSE)
+        await until(lambda: a.replies() == [(False, "journal")])
+        change = on.Reconfiguration(a.config, {}, "anna")
+        refused = await asyncio.wait_for(a.service.reconfigure(change, lambda: None), 5)
+        assert refused is not None and "waits for etcd" in refused.why
+        # Two minutes later it is known: what it rested on is too old, and what was silent was this collector.
+        a.time += 120_000
+        silence.on = False
+        await until(lambda: POOL not in a.service._open)
+        assert not a.roster.stalls and a.begun.count(ORDER) == 1
+        assert quiet(a) == a.time and quiet(a, OTHER) == began
+        waiting = await asyncio.wait_for(a.inbox.next(), 5)
+        assert waiting == Happening(POOL, ev.AgentGone(HOSTS[0], 1))
+        assert [entry.text for entry in (await a.tail()).entries] == ["host 1 was seen"]
+
+
+async def test_a_short_doubt_costs_nothing_but_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with two(tmp_path, monkeypatch) as (a, _, __):
+        await a.owns()
+        gives(monkeypatch, ORDER)
+        began, silence = a.time, Unanswered(a, monkeypatch)
+        await a.take(ev.Tick())
+        a.time += 1_500
+        silence.on = False
+        await until(lambda: POOL not in a.service._open)
+        assert a.begun == [ORDER] and quiet(a) == began and silence.asked >= 1
+
+
+@pytest.mark.parametrize("fault", ["lose", "linger", "drop"])
+async def test_whatever_becomes_of_an_answer_a_step_is_there_once_and_done_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    async with two(tmp_path, monkeypatch) as (a, _, cluster):
+        await a.owns()
+        gives(monkeypatch, ORDER)
+        cluster.model.deadline_ms = 30
+        if fault == "linger":
+            cluster.model.linger("a", 40)
+        else:
+            getattr(cluster.model, fault)("a", 2)
+        await a.take(ev.Tick())
+        await until(lambda: POOL not in a.service._open)
+        await a.take(ev.Tick())
+        tail = await a.tail()
+        assert [entry.text for entry in tail.entries] == ["host 1 was seen", "host 2 was seen"]
+        assert a.begun == [ORDER, ORDER] and tail.record == a.roster.pools[POOL].record
+
+
+async def test_an_etcd_that_was_never_reached_holds_up_its_pools_until_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with two(tmp_path, monkeypatch) as (a, _, cluster):
+        await a.owns()
+        gives(monkeypatch, ORDER)
+        cluster.model.deadline_ms = 10
+        cluster.model.cut("a")
+        gone = ev.AgentGone(HOSTS[0], 1)
+        await a.take(gone)
+        assert POOL in a.roster.stalls and not a.begun and a.roster.pools[POOL].record == PoolRecord(POOL)
+        assert a.service.loop.due(a.time + 1_000) == (POOL,), "nobody would try again"
+        await a.take(PAUSE)
+        assert a.replies() == [(False, "journal")]
+        a.time += RETRY_MS
+        await a.take(ev.Tick())  # in vain
+        assert POOL in a.roster.stalls
+        cluster.model.heal("a")
+        a.time += AWAY_MS
+        await a.take(ev.Tick())
+        assert not a.roster.stalls and quiet(a) == a.time
+        assert [entry.text for entry in (await a.tail()).entries] == ["host 3 was seen"]
+        assert a.begun[-1] == ORDER and a.begun.count(ORDER) == 1
+
+
+# ------------------------------------------------------------------------------------------------ another's
+
+
+async def deposed(a: One, b: One, cluster: ModelCluster) -> PoolTail:
+    """a's lease is no more, and it has not heard of it; b owns the pool."""
+    assert a.collector.member.standing is not None
+    cluster.model.let_go(a.collector.member.standing.lease)
+    return await b.owns()
+
+
+@pytest.mark.parametrize("in_doubt", [False, True])
+async def test_whoever_is_deposed_does_nothing_more_and_lets_the_pool_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_doubt: bool
+) -> None:
+    async with two(tmp_path, monkeypatch) as (a, b, cluster):
+        for pool in (POOL, OTHER):
+            await a.owns(pool)
+        gives(monkeypatch, ORDER)
+        silence = Unanswered(a, monkeypatch)
+        silence.on = in_doubt
+        if in_doubt:
+            await a.take(PAUSE)
+        await deposed(a, b, cluster)
+        if in_doubt:
+            silence.on = False
+        else:
+            await a.take(PAUSE)
+        await until(lambda: a.lost)
+        assert a.replies() == [(False, "stood-down")] and ORDER not in a.begun
+        assert a.forgotten == a.lost == [POOL] and POOL not in a.roster.pools and not a.roster.stalls
+        assert a.store.journal(POOL) is None and not (await b.tail()).entries
+        await b.take(ev.Tick())
+        assert b.begun == [ORDER] and b.roster.site(POOL).epoch > a.roster.site(OTHER).epoch
+
+
+async def test_a_pool_that_is_lost_in_doubt_is_let_go_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with two(tmp_path, monkeypatch) as (a, _, __):
+        await a.owns()
+        gives(monkeypatch, ORDER)
+        Unanswered(a, monkeypatch)
+        await a.take(ev.Tick())
+        await asyncio.wait_for(a.service.lose(POOL, "its lease is gone"), 5)
+        assert not a.begun and a.forgotten == [POOL] and not a.service._open and not a.service._sharing
+        await a.service.lose(POOL, "again")
+        assert POOL not in a.roster.pools
+
+
+async def test_what_is_durable_when_its_pool_is_lost_is_not_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """etcd has it, the archive is slow: it is written there, and nothing is begun."""
+    async with two(tmp_path, monkeypatch) as (a, _, __):
+        await a.owns()
+        gives(monkeypatch, ORDER)
+        write, go_on = a.service.write, asyncio.Event()
+
+        async def slow(*args: Any, **named: Any) -> Any:
+            await go_on.wait()
+            return await write(*args, **named)
+
+        monkeypatch.setattr(a.service, "write", slow)
+        await a.service.take(Happening(POOL, ev.Tick()))
+        await until(lambda: a.service._writing is not None)
+        losing = asyncio.ensure_future(a.service.lose(POOL, "its lease is gone"))
+        await asyncio.sleep(0)
+        go_on.set()
+        await asyncio.wait_for(losing, 5)
+        assert ORDER not in a.begun and a.archived()[-1] == "host 1 was seen" and POOL not in a.roster.pools
+
+
+async def test_a_release_waits_for_the_end_of_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with two(tmp_path, monkeypatch) as (a, b, cluster):
+        await a.owns()
+        gives(monkeypatch, ORDER)
+        silence = Unanswered(a, monkeypatch)
+        await a.take(ev.Tick())
+        leaving = asyncio.ensure_future(a.service.release(POOL, "it was moved"))
+        await until(lambda: silence.asked > 2)
+        assert not leaving.done()
+        silence.on = False
+        await asyncio.wait_for(leaving, 5)
+        assert a.begun == [ORDER] and POOL not in a.roster.pools
+        assert (await deposed(a, b, cluster)).last == 1
+
+
+async def test_at_the_end_what_is_not_known_is_left_to_the_next_owner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with two(tmp_path, monkeypatch) as (a, _, __):
+        await a.owns()
+        gives(monkeypatch, ORDER)
+        Unanswered(a, monkeypatch)
+        running = asyncio.ensure_future(a.service.run())
+        a.inbox.post(POOL, ev.AgentGone(HOSTS[0], 1))
+        await until(lambda: POOL in a.roster.stalls)
+        a.inbox.post(POOL, ev.AgentGone(HOSTS[0], 2))
+        a.inbox.end()
+        await asyncio.wait_for(running, 5)
+        assert not a.begun and not a.service._open
+
+
+async def test_without_the_right_to_act_nothing_is_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with two(tmp_path, monkeypatch) as (a, _, __):
+        await a.owns()
+        off, read = fx.PowerOff(HOSTS[0], "dev", "run-1"), fx.ReadPower(HOSTS[0], "dev", "run-2")
+        gives(monkeypatch, ORDER, off, read)
+        a.roster.right = lambda: "its lease was renewed last 7.0 s ago"
+        await a.take(ev.Tick())
+        assert a.begun == [read] and (await a.tail()).last == 1
+        a.roster.right = str
+        await a.take(ev.Tick())
+        assert a.begun == [read, ORDER, off, read]
+
+
+# ------------------------------------------------------------------------------------------------ the archive
+
+
+async def test_a_step_that_the_archive_cannot_hold_has_happened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with two(tmp_path, monkeypatch) as (a, b, cluster):
+        await a.owns()
+        gives(monkeypatch, ORDER)
+        await a.take(ev.Tick())
+        a.archive.full = True
+        await a.take(ev.Tick())
+        assert a.begun == [ORDER, ORDER] and not a.roster.stalled and not a.roster.stalls
+        assert any("history gets a hole" in text for text in a.roster.warnings()) and not a.service.alive()
+        a.archive.full = False
+        # As after a crash between the two: whoever takes the pool over again finds what is missing.
+        assert (await deposed(a, b, cluster)).last == 2
+        await a.take(ev.Tick())
+        assert a.lost == [POOL]
+        await carry_out(b.collector.to, b.collector.member.leave())
+        await a.collector.joined()
+        await a.owns()
+        assert [text for text in a.archived() if "seen" in text] == ["host 1 was seen", "host 2 was seen"]
+        await a.take(ev.Tick())
+        assert not a.roster.unarchived and a.service.alive()
+
+
+async def test_an_archive_that_is_full_keeps_nobody_from_taking_a_pool_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with two(tmp_path, monkeypatch) as (a, _, __):
+        a.archive.full = True
+        await a.owns()
+        gives(monkeypatch, ORDER)
+        await a.take(ev.Tick())
+        assert a.begun == [ORDER] and "disk is full" in a.roster.unarchived
+
+
+async def test_what_no_etcd_takes_is_dropped_with_its_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with two(tmp_path, monkeypatch) as (a, _, __):
+        await a.owns()
+        huge = Entry(Kind.HOST_SEEN, "x", {"host": "h", "name": object(), "address": ""})
+        step = lambda pool, event, now, site: engine.StepResult(pool, (huge,), (), (ORDER,))  # noqa: E731
+        monkeypatch.setattr("poolwarden_collector.shell.loop.engine_loop.step", step)
+        await a.take(PAUSE)
+        assert a.replies() == [(False, "internal-error")] and ORDER not in a.begun and not a.roster.stalls
+        gives(monkeypatch, ORDER)
+        await a.take(ev.Tick())
+        assert a.begun[-1] == ORDER and (await a.tail()).last == 1
+
+
+async def test_each_archive_takes_in_what_others_have_recorded_once_and_names_what_it_has_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with two(tmp_path, monkeypatch) as (a, b, cluster):
+        await a.owns()
+        gives(monkeypatch)
+        for _ in range(2):
+            await a.take(ev.Tick())
+
+        async def goes(of: One, to: One) -> PoolTail:
+            await of.service.release(POOL, "it was moved")
+            await carry_out(of.collector.to, of.collector.member.leave())
+            if to.collector.member.standing is None:
+                await to.collector.joined()
+            tail = await to.owns()
+            assert to.roster.pools[POOL].record == tail.record
+            return tail
+
+        await goes(a, b)
+        assert [text for text in b.archived() if "seen" in text] == ["host 1 was seen", "host 2 was seen"]
+        await b.take(ev.Tick())
+        await goes(b, a)
+        assert [t for t in a.archived() if "seen" in t] == [f"host {n} was seen" for n in (1, 2, 3)], "none twice"
+        await a.take(ev.Tick())
+        monkeypatch.setattr(commits, "FOLD_EVERY", 1)
+        await a.take(ev.Tick())
+        await until(lambda: not a.service._open)
+        monkeypatch.undo()
+        assert not (await a.tail()).entries, "they are folded"
+        await goes(a, b)
+        assert b.archived()[-2].startswith("entries 4 to 5 of the pool's journal were recorded by other collectors")
+        with pytest.raises(JournalError, match="archive of one of several"):
+            b.archive.journal.record(POOL)
+        assert POOL not in b.archive.journal.long_tails()[0]
+
+
+async def test_entries_are_folded_between_two_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with two(tmp_path, monkeypatch) as (a, b, cluster):
+        await a.owns()
+        gives(monkeypatch, ORDER)
+        monkeypatch.setattr(commits, "FOLD_EVERY", 2)
+        for count in (1, 2, 3):
+            await a.take(ev.Tick())
+            await until(lambda: not a.service._open)
+            tail = await a.tail()
+            assert (tail.last, len(tail.entries)) == (count, count % 2)
+            assert tail.record == a.roster.pools[POOL].record
+        assert a.begun == [ORDER] * 3
+        await deposed(a, b, cluster)
+        monkeypatch.setattr(commits, "FOLD_EVERY", 1)
+        a.time += 60_000
+        # Of a fold it is learned as well that the pool is another's.
+        monkeypatch.setattr(
+            "poolwarden_collector.shell.loop.engine_loop.step", lambda *_: engine.StepResult(a.roster.pools[POOL])
+        )
+        await a.take(ev.Tick())
+        await until(lambda: a.lost == [POOL])
+        assert POOL not in a.roster.pools
+
+
+# ------------------------------------------------------------------------------------------------ the loop
+
+
+async def test_a_pool_that_stands_still_says_nothing_of_its_site_and_holds_up_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with two(tmp_path, monkeypatch) as (a, _, __):
+        for pool in (POOL, OTHER):
+            await a.owns(pool)
+        gives(monkeypatch)
+        Unanswered(a, monkeypatch)
+        await a.take(ev.Tick())
+        seen: list[tuple[set[str], int]] = []
+
+        def judged(pools: Any, anchors: Any, asof: int, before: Any) -> Any:
+            seen.append((set(pools), asof))
+            return {}
+
+        monkeypatch.setattr("poolwarden_collector.shell.loop.engine_loop.judge_sites", judged)
+        a.time += 60_000
+        a.service._judge_sites()
+        assert seen == [({OTHER}, a.time)]
