@@ -28,9 +28,9 @@ SHELL = "collector/poolwarden_collector/shell"
 PURE = [
     f"{SHELL}/{module}.py"
     for module in (
-        "agents/charge", "agents/database_transfer", "agents/roster", "config/config_changes", "loop/effect_table",
-        "loop/engine_loop", "loop/hook_events", "loop/ready", "loop/reconfiguration", "loop/rests",
-        "queue/backlog", "queue/happening",
+        "agents/charge", "agents/database_transfer", "agents/roster", "config/config_changes", "loop/behind",
+        "loop/effect_table", "loop/engine_loop", "loop/hook_events", "loop/ready", "loop/reconfiguration", "loop/rests",
+        "loop/stalls", "queue/backlog", "queue/happening",
     )
 ]  # fmt: skip
 MAY_USE_GRPC = "agent/poolwarden_agent/link"

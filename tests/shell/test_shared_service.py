@@ -111,8 +111,9 @@ class One:
         return tail
 
     async def take(self, event: ev.Event, pool: str = POOL) -> None:
-        await self.service.take(Happening(pool, event))
-        await self.service.settled()
+        async with asyncio.timeout(10):
+            await self.service.take(Happening(pool, event))
+            await self.service.settled()
 
     async def tail(self, pool: str = POOL) -> PoolTail:
         found = await carry_out(self.collector.to, commits.read(self.collector.names, pool))
@@ -370,6 +371,18 @@ async def test_a_pool_that_is_lost_in_doubt_is_let_go_at_once(tmp_path: Path, mo
         assert not a.begun and a.forgotten == [POOL] and not a.service._open and not a.service._sharing
         await a.service.lose(POOL, "again")
         assert POOL not in a.roster.pools
+
+
+async def test_a_pool_that_is_lost_before_its_step_is_sent_is_let_go_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with two(tmp_path, monkeypatch) as (a, _, __):
+        await a.owns()
+        gives(monkeypatch, ORDER)
+        await a.service.take(Happening(POOL, PAUSE))
+        await asyncio.wait_for(a.service.lose(POOL, "its lease is gone"), 5)
+        assert a.replies() == [(False, "stood-down")] and ORDER not in a.begun and a.forgotten == [POOL]
+        assert not a.service._open and not a.service._sharing and not (await a.tail()).entries
 
 
 async def test_what_is_durable_when_its_pool_is_lost_is_not_done(

@@ -14,7 +14,7 @@ _BODY = (
 )
 
 
-def behind(collector: str, by: Ms) -> AlertRaised:
+def stays_behind(collector: str, by: Ms) -> AlertRaised:
     """It is so much behind, and stays so."""
     told = COLLECTOR_BEHIND.told({"pool": collector, "seconds": f"{by / 1000:.1f}"})
     return AlertRaised(KEY, told.severity, told.title, told.body(_BODY), {"message": told.id})

@@ -60,7 +60,7 @@ from poolwarden_collector.core.model.values import HostId, Ms, PoolId
 from poolwarden_collector.core.state.live import Pool
 from poolwarden_collector.core.state.pool_record import PoolRecord, fold
 from poolwarden_collector.shell.agents.roster import Roster
-from poolwarden_collector.shell.loop import behind as alerts
+from poolwarden_collector.shell.loop.behind import CAUGHT_UP, stays_behind
 from poolwarden_collector.shell.loop.hook_events import found_occasions
 from poolwarden_collector.shell.loop.ready import (
     CRITICAL,
@@ -582,11 +582,11 @@ class EngineLoop:
                 self._behind_since = now
                 self._do(Say(WARNING, f"{behind / 1000:.1f} s behind what is heard: nothing is begun"))
             if now - self._behind_since >= TELL_BEHIND_MS and not self.roster.told_behind:
-                yield from self._told_behind(True, alerts.behind(self.roster.config.name, behind))
+                yield from self._told_behind(True, stays_behind(self.roster.config.name, behind))
         elif behind <= CAUGHT_UP_MS and self._behind_since is not None and now - self._caught_up_at >= TELL_BEHIND_MS:
             self._behind_since = None
             if self.roster.told_behind:
-                yield from self._told_behind(False, alerts.CAUGHT_UP)
+                yield from self._told_behind(False, CAUGHT_UP)
 
     def _told_behind(self, told: bool, alert: effects.AlertRaised | effects.AlertResolved) -> Turn:
         """Once, also where other pools' events are taken while it is written; what no disk has taken is told again."""

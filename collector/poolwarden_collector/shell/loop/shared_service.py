@@ -61,7 +61,7 @@ class SharedService(Service):
     ) -> None:
         super().__init__(roster, inbox, journal, effects, telemetry, anchors)
         self._store = store
-        self._sharing: dict[PoolId, asyncio.Task[None]] = {}
+        self._sharing: dict[PoolId, tuple[asyncio.Task[None], _Waiting]] = {}
         self._folding: set[asyncio.Task[None]] = set()
         self._on_loss: Callable[[PoolId, str], None] = lambda _pool, _why: None
         self._moved = asyncio.Event()
@@ -97,9 +97,12 @@ class SharedService(Service):
     async def lose(self, pool: PoolId, why: str) -> None:
         """The pool is another collector's, or may be: begin nothing in it from this moment on, and release it."""
         self._carry_out(self.loop.lost(pool, why))
-        if (task := self._sharing.pop(pool, None)) is not None:
+        if (sharing := self._sharing.get(pool)) is not None:
+            task, waiting = sharing
             task.cancel()
             await asyncio.wait({task})
+            if task.cancelled():  # before it began
+                self._shared(waiting, Deposed(why))
         await self.release(pool, why)
 
     def _release(self, pool: PoolId, why: str) -> None:
@@ -147,7 +150,7 @@ class SharedService(Service):
         if begun is False:
             super()._queue(waiting)
         elif begun is True:
-            self._sharing[pool] = asyncio.ensure_future(self._share(waiting))
+            self._sharing[pool] = asyncio.ensure_future(self._share(waiting)), waiting
         else:
             self._decided(waiting, begun)
 
@@ -163,7 +166,10 @@ class SharedService(Service):
                 await asyncio.sleep(AGAIN_S)
         except asyncio.CancelledError:
             outcome = Deposed(self.roster.stood_down.get(pool, "it was lost"))
-        self._sharing.pop(pool, None)
+        self._shared(waiting, outcome)
+
+    def _shared(self, waiting: _Waiting, outcome: Outcome) -> None:
+        self._sharing.pop(waiting.happening.pool, None)
         self._decided(waiting, outcome)
         self._moved.set()
 
