@@ -379,8 +379,9 @@ async def test_a_pool_that_is_lost_before_its_step_is_sent_is_let_go_at_once(
     async with two(tmp_path, monkeypatch) as (a, _, __):
         await a.owns()
         gives(monkeypatch, ORDER)
-        await a.service.take(Happening(POOL, PAUSE))
-        await asyncio.wait_for(a.service.lose(POOL, "its lease is gone"), 5)
+        async with asyncio.timeout(5):  # in one turn of asyncio
+            await a.service.take(Happening(POOL, PAUSE))
+            await a.service.lose(POOL, "its lease is gone")
         assert a.replies() == [(False, "stood-down")] and ORDER not in a.begun and a.forgotten == [POOL]
         assert not a.service._open and not a.service._sharing and not (await a.tail()).entries
 
