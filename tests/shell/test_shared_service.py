@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.cluster.clusters import ModelCluster
+from tests.cluster.clusters import ModelCluster, RealCluster
 from tests.cluster.contract import Collector, generation, names
 
 from poolwarden_collector.core import engine
@@ -22,7 +22,7 @@ from poolwarden_collector.core.model.policy import Policy
 from poolwarden_collector.core.state.live import Pool, Site
 from poolwarden_collector.core.state.pool_record import PoolRecord, fold
 from poolwarden_collector.shell.agents.roster import Roster
-from poolwarden_collector.shell.cluster import commits
+from poolwarden_collector.shell.cluster import commits, etcd, etcd_store
 from poolwarden_collector.shell.cluster.commits import PoolTail
 from poolwarden_collector.shell.cluster.etcd import carry_out
 from poolwarden_collector.shell.cluster.etcd_store import EtcdStore
@@ -35,8 +35,9 @@ from poolwarden_collector.shell.loop.shared_service import SharedService
 from poolwarden_collector.shell.loop.stalls import AWAY_MS, RETRY_MS
 from poolwarden_collector.shell.queue.happening import Happening
 from poolwarden_collector.shell.queue.inbox import Inbox
+from poolwarden_collector.shell.store import journal_records
 from poolwarden_collector.shell.store.archive_calls import reached
-from poolwarden_collector.shell.store.journal import Journal, JournalError, Row
+from poolwarden_collector.shell.store.journal import Journal, JournalError, Row, Unwritable
 
 from .rig import HOSTS, POOL, until, write_config
 
@@ -54,11 +55,11 @@ class Archive:
     def __init__(self, journal: Journal) -> None:
         self.journal = journal
         self.full = False
-        self.gate = asyncio.Event()
+        self.error: type[JournalError] = JournalError
 
     def commit(self, *args: Any) -> list[Row]:
         if self.full:
-            raise JournalError("journal.db: database or disk is full")
+            raise self.error("journal.db: database or disk is full")
         return self.journal.commit(*args)
 
     def commit_together(self, steps: Iterable[Any]) -> Any:
@@ -130,8 +131,8 @@ class One:
 class Two:
     """Two of them, and their etcd."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.cluster, self.at = folder, ModelCluster(), names()
+    def __init__(self, folder: Path, cluster: Any = None) -> None:
+        self.folder, self.cluster, self.at = folder, cluster or ModelCluster(), names()
         self.all: list[One] = []
 
     async def another(self, name: str) -> One:
@@ -142,9 +143,11 @@ class Two:
 
 
 @asynccontextmanager
-async def two(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[One, One, ModelCluster]]:
+async def two(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, cluster: Any = None
+) -> AsyncIterator[tuple[One, One, Any]]:
     monkeypatch.setattr(shared_service, "AGAIN_S", AGAIN_S)
-    made = Two(folder)
+    made = Two(folder, cluster)
     await generation(made.cluster, made.at)
     a, b = await made.another("a"), await made.another("b")
     try:
@@ -288,12 +291,13 @@ async def test_whatever_becomes_of_an_answer_a_step_is_there_once_and_done_once(
     async with two(tmp_path, monkeypatch) as (a, _, cluster):
         await a.owns()
         gives(monkeypatch, ORDER)
-        cluster.model.deadline_ms = 30
+        usual, cluster.model.deadline_ms = cluster.model.deadline_ms, 30
         if fault == "linger":
             cluster.model.linger("a", 40)
         else:
             getattr(cluster.model, fault)("a", 2)
         await a.take(ev.Tick())
+        cluster.model.deadline_ms = usual
         await until(lambda: POOL not in a.service._open)
         await a.take(ev.Tick())
         tail = await a.tail()
@@ -307,23 +311,61 @@ async def test_an_etcd_that_was_never_reached_holds_up_its_pools_until_it_is(
     async with two(tmp_path, monkeypatch) as (a, _, cluster):
         await a.owns()
         gives(monkeypatch, ORDER)
-        cluster.model.deadline_ms = 10
+        usual, cluster.model.deadline_ms = cluster.model.deadline_ms, 10
         cluster.model.cut("a")
         gone = ev.AgentGone(HOSTS[0], 1)
         await a.take(gone)
         assert POOL in a.roster.stalls and not a.begun and a.roster.pools[POOL].record == PoolRecord(POOL)
-        assert a.service.loop.due(a.time + 1_000) == (POOL,), "nobody would try again"
+        with monkeypatch.context() as at_rest:
+            at_rest.setattr(a.service.loop._rests, "at_rest", lambda *_: True)
+            a.service.loop._last_step = a.time + 1_000
+            assert a.service.loop.due(a.time + 1_000) == (POOL,), "nobody would try again"
+            a.service.loop._last_step = a.time
         await a.take(PAUSE)
         assert a.replies() == [(False, "journal")]
         a.time += RETRY_MS
         await a.take(ev.Tick())  # in vain
         assert POOL in a.roster.stalls
         cluster.model.heal("a")
+        cluster.model.deadline_ms = usual
         a.time += AWAY_MS
         await a.take(ev.Tick())
         assert not a.roster.stalls and quiet(a) == a.time
         assert [entry.text for entry in (await a.tail()).entries] == ["host 3 was seen"]
         assert a.begun[-1] == ORDER and a.begun.count(ORDER) == 1
+
+
+async def test_a_mistake_of_ours_is_neither_yes_nor_no(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with two(tmp_path, monkeypatch) as (a, _, __):
+        await a.owns()
+        gives(monkeypatch, ORDER)
+
+        async def broken(*_: object) -> None:
+            raise AssertionError("a mistake")
+
+        with monkeypatch.context() as mistaken:
+            mistaken.setattr(etcd_store, "carry_out", broken)
+            await a.take(ev.Tick())
+            assert "a mistake" in a.roster.stalls[POOL] and not a.begun
+        await until(lambda: POOL not in a.service._open)
+        assert a.begun == [ORDER] and (await a.tail()).last == 1
+
+
+async def test_nothing_is_begun_in_a_pool_that_is_being_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with two(tmp_path, monkeypatch) as (a, _, __):
+        await a.owns()
+        gives(monkeypatch, ORDER)
+        journal = a.store.journal(POOL)
+        assert journal is not None
+        journal.close("the pool is being given up")
+        await a.take(ev.AgentGone(HOSTS[0], 1))
+        assert a.roster.stalls == {POOL: "the pool is being given up"} and not a.begun
+        journal.closed = ""  # it was not
+        a.time += RETRY_MS
+        await a.take(ev.Tick())
+        assert a.begun == [ORDER] and not a.roster.stalls
 
 
 # ------------------------------------------------------------------------------------------------ another's
@@ -456,14 +498,15 @@ async def test_without_the_right_to_act_nothing_is_begun(tmp_path: Path, monkeyp
 # ------------------------------------------------------------------------------------------------ the archive
 
 
+@pytest.mark.parametrize("error", [JournalError, Unwritable])
 async def test_a_step_that_the_archive_cannot_hold_has_happened(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[JournalError]
 ) -> None:
     async with two(tmp_path, monkeypatch) as (a, b, cluster):
         await a.owns()
         gives(monkeypatch, ORDER)
         await a.take(ev.Tick())
-        a.archive.full = True
+        a.archive.full, a.archive.error = True, error
         await a.take(ev.Tick())
         assert a.begun == [ORDER, ORDER] and not a.roster.stalled and not a.roster.stalls
         assert any("history gets a hole" in text for text in a.roster.warnings()) and not a.service.alive()
@@ -537,7 +580,8 @@ async def test_each_archive_takes_in_what_others_have_recorded_once_and_names_wh
         assert b.archived()[-2].startswith("entries 4 to 5 of the pool's journal were recorded by other collectors")
         with pytest.raises(JournalError, match="archive of one of several"):
             b.archive.journal.record(POOL)
-        assert POOL not in b.archive.journal.long_tails()[0]
+        monkeypatch.setattr(journal_records, "SNAPSHOT_EVERY", 1)
+        assert POOL not in b.archive.journal.long_tails()[0], "a snapshot would hide the hole"
 
 
 async def test_entries_are_folded_between_two_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -575,7 +619,12 @@ async def test_a_pool_that_stands_still_says_nothing_of_its_site_and_holds_up_no
             await a.owns(pool)
         gives(monkeypatch)
         Unanswered(a, monkeypatch)
-        await a.take(ev.Tick())
+        async with asyncio.timeout(10):
+            await a.service.take(Happening(POOL, ev.Tick(), a.time))
+            await a.service.settled()
+            a.inbox.post(POOL, ev.AgentGone(HOSTS[0], 1), a.time)
+            a.inbox.post(OTHER, ev.Tick(), a.time)
+            assert await a.inbox.next() == Happening(OTHER, ev.Tick(), a.time)
         seen: list[tuple[set[str], int]] = []
 
         def judged(pools: Any, anchors: Any, asof: int, before: Any) -> Any:
@@ -586,3 +635,51 @@ async def test_a_pool_that_stands_still_says_nothing_of_its_site_and_holds_up_no
         a.time += 60_000
         a.service._judge_sites()
         assert seen == [({OTHER}, a.time)]
+
+
+# ------------------------------------------------------------------------------------------------ on either etcd
+
+
+async def goes_from_one_to_the_other(cluster: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pool's steps, and an owner that is deposed and does not know it yet."""
+    async with two(folder, monkeypatch, cluster) as (a, b, _):
+        first = await a.owns()
+        assert first.last == 0
+        gives(monkeypatch, ORDER, alerts=(fx.AlertRaised("k", "warning", "title", "body", {}),))
+        for _ in range(3):
+            await a.take(ev.Tick())
+        mine = a.store.journal(POOL)
+        assert mine is not None and a.begun == [ORDER] * 3
+        # Its lease goes, as when it was suspended; it has not heard of that.
+        assert a.collector.member.standing is not None
+        await carry_out(b.collector.to, ends(a.collector.member.standing.lease))
+        theirs = await b.owns()
+        assert (theirs.last, [*theirs.alerts], theirs.alerts["k"].occurrence) == (3, ["k"], 1)
+        assert b.roster.pools[POOL].record == a.roster.pools[POOL].record
+        await a.take(PAUSE)
+        assert a.replies() == [(False, "stood-down")] and a.begun.count(ORDER) == 3 and a.lost == [POOL]
+        await b.take(ev.Tick())
+        assert b.begun == [ORDER] and (await b.tail()).last == 4
+        seen = [text for text in b.archived() if "was seen" in text]
+        assert seen == ["host 1 was seen", "host 2 was seen", "host 3 was seen", "host 5 was seen"]
+
+
+def ends(lease: int) -> etcd.Exchange[None]:
+    yield etcd.Revoke(lease)
+
+
+async def test_a_pool_goes_from_one_to_the_other_on_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    await goes_from_one_to_the_other(ModelCluster(), tmp_path, monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.needs("etcd")
+async def test_a_pool_goes_from_one_to_the_other_on_real_members(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = RealCluster(tmp_path / "etcd")
+    try:
+        await cluster.start()
+        await goes_from_one_to_the_other(cluster, tmp_path, monkeypatch)
+    finally:
+        await cluster.close()
