@@ -514,7 +514,7 @@ async def test_a_pool_goes_from_one_to_the_other_on_the_model(tmp_path: Path, mo
 async def test_a_pool_goes_from_one_to_the_other_on_real_members(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cluster = RealCluster(tmp_path / "etcd")
+    cluster = RealCluster(tmp_path)
     try:
         await cluster.start()
         await goes_from_one_to_the_other(cluster, tmp_path, monkeypatch)
