@@ -15,7 +15,8 @@ from typing import Any, Protocol
 
 from poolwarden_collector.shell import clock
 from poolwarden_collector.shell.cluster.etcd import Etcd, EtcdError, Get
-from poolwarden_collector.shell.cluster.etcd_client import Access, EtcdClient
+from poolwarden_collector.shell.cluster.etcd_access import Access
+from poolwarden_collector.shell.cluster.etcd_client import EtcdClient
 from poolwarden_lab.virtual.world.etcd_model import EtcdModel
 
 PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"

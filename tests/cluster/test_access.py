@@ -23,8 +23,9 @@ from poolwarden_collector.shell.cluster.etcd import (
     Unavailable,
     Unfit,
 )
+from poolwarden_collector.shell.cluster.etcd_access import Access, BadEndpoint
 from poolwarden_collector.shell.cluster.etcd_api import etcd_pb2
-from poolwarden_collector.shell.cluster.etcd_client import Access, BadEndpoint, EtcdClient
+from poolwarden_collector.shell.cluster.etcd_client import EtcdClient
 
 from . import authority
 from .clusters import RealCluster

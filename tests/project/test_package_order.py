@@ -28,9 +28,9 @@ TABLES = {
         .:         model state devices evidence decision failover followups recovery operator report
     """,
     "collector/poolwarden_collector/shell": """
-        config:    core .
-        store:     core contract .
         cluster:   core .
+        config:    core cluster .
+        store:     core contract .
         queue:     core
         enrolment: core shared config store .
         agents:    core shared contract config store queue enrolment .

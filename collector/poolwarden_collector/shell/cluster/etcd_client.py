@@ -8,17 +8,14 @@ Rules
 * Which errors prove that nothing was done is a list of etcd's own words (api/v3rpc/rpctypes/error.go): they are said
   before anything is proposed to the members. Every other error of a write leaves it in doubt.
 * A token that has ended is refused before anything is done: it is renewed and the request sent again.
-* Endpoints are https with the authority, certificate and key of this collector; plain http reaches loopback alone.
 * A connection reads the certificate's files when it is made: a renewed certificate is used from the next one on.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -26,14 +23,13 @@ import grpc.aio
 
 from poolwarden_collector.shell.cluster import etcd
 from poolwarden_collector.shell.cluster.etcd import Denied, EtcdError, InDoubt, LeaseGone, Request, Unavailable, Unfit
+from poolwarden_collector.shell.cluster.etcd_access import Access
 from poolwarden_collector.shell.cluster.etcd_api import etcd_pb2 as pb
 from poolwarden_collector.shell.plain_text import printable
 
 DEADLINE_S = 3.0  # of one request: longer than etcd needs for another leader (2.1 s measured)
 CONNECT_S = 1.0  # for the connection to one endpoint
 _RENEWALS = 2  # of a token, for one request
-_LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
-_ENDPOINT = re.compile(r"(https?)://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})/?")
 _OPTIONS = (
     ("grpc.enable_retries", 0),
     ("grpc.use_local_subchannel_pool", 1),
@@ -51,37 +47,6 @@ _DENIED = ("permission denied", "authentication failed", "user name is empty", "
 _UNFIT = ("request is too large", "too many operations", "duplicate key", "key is not provided")
 _LEASE_GONE = "requested lease not found"
 _DENYING = (_Code.PERMISSION_DENIED, _Code.UNAUTHENTICATED)
-
-
-class BadEndpoint(ValueError):
-    """An endpoint or a set of credentials that cannot be used; the text names it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """How etcd is reached. Files are PEM; ``user`` is empty where etcd's own users are not enabled."""
-
-    endpoints: tuple[str, ...]
-    ca: Path | None = None
-    cert: Path | None = None
-    key: Path | None = None
-    user: str = ""
-    password: str = ""
-
-    def __post_init__(self) -> None:
-        if not self.endpoints:
-            raise BadEndpoint("no endpoint of etcd is named")
-        for text in self.endpoints:
-            self._check(text)
-
-    def _check(self, text: str) -> None:
-        found = _ENDPOINT.fullmatch(text)
-        if found is None:
-            raise BadEndpoint(f"{text!r} is no endpoint of etcd; expected https://host:2379")
-        if found[1] == "http" and found[2] not in _LOOPBACK:
-            raise BadEndpoint(f"{text}: over a network etcd is reached by https alone")
-        if found[1] == "https" and (self.ca is None or self.cert is None or self.key is None):
-            raise BadEndpoint(f"{text}: needs the authority, the certificate and the key of this collector")
 
 
 @dataclass(frozen=True, slots=True)

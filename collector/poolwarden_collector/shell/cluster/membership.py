@@ -112,12 +112,21 @@ Told = Joined | NameTaken | LeaseLost | Unanswered | Renewed
 class Membership:
     """A collector's place among the others. ``clock`` reads CLOCK_BOOTTIME (ms). One exchange at a time."""
 
-    def __init__(self, names: Names, collector: str, address: str, clock: Callable[[], Ms], ttl_s: int = TTL_S) -> None:
+    def __init__(
+        self,
+        names: Names,
+        collector: str,
+        address: str,
+        clock: Callable[[], Ms],
+        ttl_s: int = TTL_S,
+        operators: str = "",
+    ) -> None:
+        """``address``: where agents reach it; ``operators``: where they and the other collectors do."""
         if ttl_s < SHORTEST_TTL_S:
             raise ValueError(
                 f"a lease of {ttl_s} s would end in a change of etcd's leader; {SHORTEST_TTL_S} s at least"
             )
-        self.collector, self.address = collector, address
+        self.collector, self.address, self.operators = collector, address, operators
         self.draining = False  # it takes no pool any more
         self.load = 0  # agents whose streams end here
         self.standing: Standing | None = None
@@ -208,12 +217,16 @@ class Membership:
         return LeaseLost(why)
 
     def _said(self) -> bytes:
-        return json.dumps({"address": self.address, "load": self.load, "draining": self.draining}).encode()
+        said = {"address": self.address, "operators": self.operators, "load": self.load, "draining": self.draining}
+        return json.dumps(said).encode()
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """Another collector, as it says itself. ``revision`` tells two processes of one name apart."""
+    """Another collector, as it says itself. ``revision`` tells two processes of one name apart.
+
+    ``address``: where agents reach it; ``operators``: where they and the other collectors do, empty if it says none.
+    """
 
     collector: str
     address: str
@@ -221,6 +234,7 @@ class Member:
     draining: bool
     revision: int
     lease: int
+    operators: str = ""
 
 
 def members(names: Names, found: Found) -> dict[str, Member]:
@@ -237,9 +251,10 @@ def _member(collector: str, kept: Kept) -> Member:
     try:
         said = json.loads(kept.value)
         address, load, draining = str(said["address"]), int(said["load"]), bool(said["draining"])
-    except (ValueError, TypeError, KeyError):
-        address, load, draining = "", 0, True
-    return Member(collector, address, load, draining, kept.created, kept.lease)
+        operators = str(said.get("operators", ""))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        address, load, draining, operators = "", 0, True, ""
+    return Member(collector, address, load, draining, kept.created, kept.lease, operators)
 
 
 async def stay(etcd: Etcd, membership: Membership, tell: Callable[[Told], None]) -> None:

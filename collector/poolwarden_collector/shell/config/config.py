@@ -29,6 +29,7 @@ from poolwarden_collector.shell.config.journal import JournalSettings, read_jour
 from poolwarden_collector.shell.config.metrics import Metrics, read_metrics
 from poolwarden_collector.shell.config.operators import Operators, read_operators
 from poolwarden_collector.shell.config.page import PageSettings, read_page
+from poolwarden_collector.shell.config.store import StoreSettings, read_store
 from poolwarden_collector.shell.config.toml_table import ConfigError, Table, read_toml
 
 __all__ = ["Config", "ConfigError", "Fence", "PoolSettings", "Tls", "load"]
@@ -83,12 +84,13 @@ class Config:
     enrolment: EnrolmentSettings | None = None  # None: no host can enrol
     operators: Operators = Operators()  # their roles, and what needs two of them
     page: PageSettings | None = None  # None: nobody looks at it in a browser
+    store: StoreSettings | None = None  # the etcd that several collectors share; None: this one is alone
     operator_group: str = ""  # who may write to the socket; "": the collector's own group
 
     @property
     def several(self) -> bool:
         """Is there another collector to which hosts may go?"""
-        return self.enrolment is not None and bool(self.enrolment.other_collectors)
+        return self.store is not None or (self.enrolment is not None and bool(self.enrolment.other_collectors))
 
     def policy_of(self, pool: PoolId) -> Policy:
         """The pool's own policy, or the general one."""
@@ -145,6 +147,7 @@ def load(file: Path, environment: Mapping[str, str] = os.environ) -> Config:
             top.tables("operators"), collector, {uuid: each.name for uuid, each in pools.items() if each.name}
         ),
         page=_page(top, collector),
+        store=read_store(top.table("store"), collector, environment),
         operator_group=collector.text("operator_group", ""),
     )
     collector.done()
@@ -236,17 +239,7 @@ def _socket(table: Table) -> Path:
 
 
 def _tls(table: Table) -> Tls:
-    found = {}
-    for key in ("ca", "cert", "key"):
-        path = table.path(key)
-        try:
-            with path.open("rb") as stream:
-                head = stream.read(11)
-        except OSError as error:
-            raise table.wrong(key, f"{path} cannot be read ({error.strerror})", "a PEM file") from error
-        if head != b"-----BEGIN ":
-            raise table.wrong(key, f"{path} is no PEM", "a file that begins with -----BEGIN")
-        found[key] = path
+    found = {key: table.pem(key) for key in ("ca", "cert", "key")}
     table.done()
     return Tls(**found)
 

@@ -84,7 +84,7 @@ def _address(table: Table, listen: str) -> str:
 def _other_collectors(table: Table) -> tuple[str, ...]:
     found = table.texts("other_collectors")
     for each in found:
-        if not _is_dialled(each):
+        if not is_dialled(each):
             expected = 'HOST:PORT for agents, e.g. "collector-b.example.com:7443" or "[2001:db8::5]:7443"'
             raise table.wrong("other_collectors", f"has {each!r}", expected)
     if len(found) > MOST_OTHERS or len(set(found)) != len(found):
@@ -103,7 +103,7 @@ def _other_order_keys(table: Table) -> tuple[str, ...]:
     return found
 
 
-def _is_dialled(text: str) -> bool:
+def is_dialled(text: str) -> bool:
     """Is it what an agent takes (agent: core/collector_turns.py)?"""
     match = _DIALLED.fullmatch(text)
     if match is None or not 0 < int(match["port"]) < 65536:

@@ -69,6 +69,18 @@ class Table:
             raise self.wrong(key, f"is {_show(value)}", "a path, which has no NUL")
         return self.file.parent.absolute() / Path(value)
 
+    def pem(self, key: str) -> Path:
+        """A path of a file that begins as a PEM does."""
+        path = self.path(key)
+        try:
+            with path.open("rb") as stream:
+                head = stream.read(11)
+        except OSError as error:
+            raise self.wrong(key, f"{path} cannot be read ({error.strerror})", "a PEM file") from error
+        if head != b"-----BEGIN ":
+            raise self.wrong(key, f"{path} is no PEM", "a file that begins with -----BEGIN")
+        return path
+
     def uuid(self, key: str, text: str) -> str:
         """This text as a UUID; lower case, with hyphens, and nothing else."""
         try:
