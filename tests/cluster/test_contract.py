@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from . import contract
+from . import contract, enrolling
 from .clusters import in_virtual_time, on_real_members
 
 Test = Callable[[Any], Coroutine[Any, Any, None]]
@@ -16,7 +16,7 @@ Test = Callable[[Any], Coroutine[Any, Any, None]]
 
 @pytest.mark.parametrize(
     "test",
-    [*contract.ALL, contract.one_member_dies, contract.without_a_majority_nobody_has_a_right],
+    [*contract.ALL, *enrolling.ALL, contract.one_member_dies, contract.without_a_majority_nobody_has_a_right],
     ids=lambda test: test.__name__,
 )
 def test_the_model(test: Test) -> None:
@@ -26,4 +26,5 @@ def test_the_model(test: Test) -> None:
 @pytest.mark.slow
 @pytest.mark.needs("etcd")
 def test_three_real_members(tmp_path: Path) -> None:
-    on_real_members(tmp_path, *contract.ALL, contract.without_a_majority_nobody_has_a_right, contract.one_member_dies)
+    last = contract.without_a_majority_nobody_has_a_right, contract.one_member_dies
+    on_real_members(tmp_path, *contract.ALL, *enrolling.ALL, *last)

@@ -28,11 +28,11 @@ TABLES = {
         .:         model state devices evidence decision failover followups recovery operator report
     """,
     "collector/poolwarden_collector/shell": """
-        cluster:   core .
-        config:    core cluster .
         store:     core contract .
+        cluster:   core store .
+        config:    core cluster .
         queue:     core
-        enrolment: core shared config store .
+        enrolment: core shared config store cluster .
         agents:    core shared contract config store queue enrolment .
         fencing:   core shared config .
         loop:      core config store cluster queue agents fencing .

@@ -8,6 +8,8 @@
     assign/<pool>                     whom it should belong to; advice alone       none
     assigner                          who writes the advice                        lease of that process
     sites/<site>/<collector>          how many agents are silent there             lease of that process
+    enrolment/changes                 which rows of enrolment changed last         none
+    enrolment/rows/<kind>/<key>       tokens, keys, certificates, denials          none
     generation                        raised by a person after a restore           none
 
 A name from elsewhere (a pool's UUID, a collector's, a site's) is quoted, so that none reaches into another's keys.
@@ -69,6 +71,20 @@ class Names:
     def sites(self) -> str:
         """What all counts of sites begin with."""
         return f"{self.prefix}/sites/"
+
+    @property
+    def enrolment_changes(self) -> str:
+        """The last changes of enrolment."""
+        return f"{self.prefix}/enrolment/changes"
+
+    @property
+    def enrolment_rows(self) -> str:
+        """What all rows of enrolment begin with."""
+        return f"{self.prefix}/enrolment/rows/"
+
+    def enrolment_row(self, kind: str, key: str) -> str:
+        """One row of enrolment."""
+        return f"{self.enrolment_rows}{_one(kind)}/{_one(key)}"
 
     def member(self, collector: str) -> str:
         """One collector."""

@@ -11,6 +11,7 @@ from poolwarden_collector.shell.enrolment.authority_files import COLLECTOR
 from poolwarden_collector.shell.enrolment.decisions import Decisions
 from poolwarden_collector.shell.enrolment.enrolment import Enrolment
 from poolwarden_collector.shell.enrolment.registry import Registry, Surroundings
+from poolwarden_collector.shell.enrolment.rows import Rows
 from poolwarden_collector.shell.store.journal import Journal
 
 if TYPE_CHECKING:
@@ -43,9 +44,18 @@ class Enrolments:
         await self.enrolment.stop()
 
 
-def enrolments(config: Config, journal: Journal, around: Surroundings, order_keys: tuple[bytes, ...]) -> Enrolments:
-    """``order_keys``: the public key that orders are signed with, and this collector's next one where there is one."""
-    registry, settings = Registry(journal, around, config.name), config.enrolment
+def enrolments(
+    config: Config,
+    journal: Journal,
+    around: Surroundings,
+    order_keys: tuple[bytes, ...],
+    rows: Rows | None = None,
+) -> Enrolments:
+    """``order_keys``: the public key that orders are signed with, and this collector's next one where there is one.
+
+    ``rows``: where the ledger is, for one of several collectors (shared_rows.py); None: in the journal.
+    """
+    registry, settings = Registry(journal, around, config.name, rows), config.enrolment
     authority = Authority(settings.authority, config.tls.ca) if settings is not None else None
     enrolment, decisions = Enrolment(registry, authority), Decisions(registry)
     if settings is None or authority is None:

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import string
 from dataclasses import dataclass, replace
+from functools import partial
 
 from poolwarden_collector.core.model.effects import AlertResolved
 from poolwarden_collector.core.model.values import HostId, PoolId
 from poolwarden_collector.shell import clock
-from poolwarden_collector.shell.enrolment.enrolment import second_key_alert
 from poolwarden_collector.shell.enrolment.registry import Registry, noted
+from poolwarden_collector.shell.enrolment.second_keys import key_of_alert
 from poolwarden_collector.shell.enrolment.tokens import LONGEST_S, MOST_USES, SHORTEST_S, USUAL_S, new_token
 from poolwarden_collector.shell.store.enrolment_tables import (
     ACCEPTED,
@@ -72,7 +73,7 @@ class Decisions:
             raise Mistake(
                 f"a token lets 1 to {MOST_USES} hosts in, and one for a host that host", "--uses N, or --host"
             )
-        return await self._registry.whole(self._create_token(by, pool, ttl_s, uses, host))
+        return await self._registry.whole(partial(self._create_token, by, pool, ttl_s, uses, host))
 
     async def _create_token(self, by: By, pool: PoolId, ttl_s: int, uses: int, host: HostId) -> tuple[Token, str]:
         async with self._registry.turn:
@@ -88,7 +89,7 @@ class Decisions:
 
     async def revoke_token(self, by: By, name: str) -> str:
         """It lets nobody in any more; what was said."""
-        return await self._registry.whole(self._revoke_token(by, name))
+        return await self._registry.whole(partial(self._revoke_token, by, name))
 
     async def _revoke_token(self, by: By, name: str) -> str:
         async with self._registry.turn:
@@ -104,7 +105,7 @@ class Decisions:
 
     async def decide(self, by: By, key: str, accept: bool) -> str:
         """Accept or refuse a key that waits; what was said."""
-        return await self._registry.whole(self._decide(by, key, accept))
+        return await self._registry.whole(partial(self._decide, by, key, accept))
 
     async def _decide(self, by: By, wanted: str, accept: bool) -> str:
         async with self._registry.turn:
@@ -118,7 +119,7 @@ class Decisions:
             text = f"key {key.key[:16]} of {name} is {word}"
             said = f"{by.actor} has {word} key {key.key[:16]} of {name}{by.why}. It was told: {key.text}"
             entry = noted(word, said, by.actor, host=key.host, key=key.key, reason=by.reason)
-            alert = AlertResolved(second_key_alert(key), f"{by.actor} has {word} it")
+            alert = AlertResolved(key_of_alert(key), f"{by.actor} has {word} it")
             await self._registry.commit(row, pool=key.pool, entry=entry, alerts=(alert,))
         return f"{text}: it is certified when it asks again, within a minute" if state == ACCEPTED else text
 
@@ -134,7 +135,7 @@ class Decisions:
 
     async def deny(self, by: By, serial: str, host: HostId) -> str:
         """Nobody may use this certificate any more, or (``host``) any of this host; what was said."""
-        return await self._registry.whole(self._deny(by, serial, host))
+        return await self._registry.whole(partial(self._deny, by, serial, host))
 
     async def _deny(self, by: By, serial: str, host: HostId) -> str:
         async with self._registry.turn:
@@ -147,7 +148,7 @@ class Decisions:
             count = f"{len(serials)} certificate{'s' * (len(serials) != 1)}"
             text = f"denied: {count} of host {whose}" if whose else f"denied: {count}"
             said = f"{by.actor}: {text} ({', '.join(sorted(serials)) or 'none'}){by.why}"
-            over = [AlertResolved(second_key_alert(key), "it was denied") for key in keys]
+            over = [AlertResolved(key_of_alert(key), "it was denied") for key in keys]
             entry = noted("denied", said, by.actor, host=whose, reason=by.reason)
             await self._registry.commit(*rows, *ended, pool=pool, entry=entry, alerts=over)
         denied = f"this certificate was denied by {by.actor}{by.why}"

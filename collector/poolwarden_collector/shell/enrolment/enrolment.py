@@ -26,15 +26,17 @@ import logging
 from collections import deque
 from collections.abc import Coroutine
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
 from poolwarden import machine_identity
 from poolwarden.machine_identity import names_no_machine
-from poolwarden_collector.core.catalogue.hosts import CANNOT_SIGN, KEY_WAITS
+from poolwarden_collector.core.catalogue.hosts import CANNOT_SIGN
 from poolwarden_collector.core.model.effects import AlertRaised, AlertResolved
 from poolwarden_collector.core.model.values import HostId, PoolId
 from poolwarden_collector.shell import clock
+from poolwarden_collector.shell.enrolment import second_keys
 from poolwarden_collector.shell.enrolment.authority import (
     GRACE,
     RENEW_AFTER_S,
@@ -124,7 +126,7 @@ class Enrolment:
 
     async def begin(self) -> None:
         """Read the ledger, and watch the authority from now on. Raises JournalError."""
-        await self._registry.begin((CANNOT_SIGN.id, KEY_WAITS.id))
+        await self._registry.begin((CANNOT_SIGN.id, second_keys.MESSAGE))
         self._watching = asyncio.ensure_future(self._watch())
 
     async def stop(self) -> None:
@@ -138,9 +140,11 @@ class Enrolment:
 
     async def enrol(self, asked: Application) -> Granted | Waits:
         """Raises NotEnrolled, JournalError."""
-        return await self._registry.whole(self._enrol(asked))
+        return await self._registry.whole(partial(self._enrol, asked))
 
     async def _enrol(self, asked: Application) -> Granted | Waits:
+        if self._known_token(asked.token) is None:
+            await self._registry.catch_up()  # another collector may have made it a moment ago
         self._token(asked.token)  # whoever has none costs no more than this
         public = await asyncio.to_thread(_read, asked.csr)
         key, host = key_of(public), asked.host
@@ -194,9 +198,12 @@ class Enrolment:
         _log.info("%s", text)
         return Granted(signed.pem, roots)
 
-    def _token(self, text: str) -> Token:
+    def _known_token(self, text: str) -> Token | None:
         wanted = hash_of(text[:LIMIT])
-        token = next((each for each in self._ledger.tokens.values() if each.hash == wanted), None)
+        return next((each for each in self._ledger.tokens.values() if each.hash == wanted), None)
+
+    def _token(self, text: str) -> Token:
+        token = self._known_token(text)
         if token is None or token.revoked_ms:
             raise NotEnrolled(403, "token", "this token is not known here, or was revoked", _NEW_TOKEN)
         return token
@@ -240,7 +247,7 @@ class Enrolment:
         if len(waiting) >= _WAITING or sum(key.host == asks.host for key in waiting) >= _WAITING_OF_HOST:
             raise NotEnrolled(429, "waiting", "too many keys wait for a person already", _LIST)
         row = replace(asks, state=WAITING, text=why)
-        alert = _second_key(row, self._registry.pool(row.pool))
+        alert = second_keys.raised(row, self._registry.pool(row.pool))
         entry = noted("waits", why, host=row.host, key=row.key)
         await self._registry.commit(row, pool=row.pool, entry=entry, alerts=(alert,))
         _log.warning("%s", why)
@@ -250,7 +257,7 @@ class Enrolment:
 
     async def renew(self, who: Identity, csr: str, signature: bytes) -> Granted:
         """A certificate for another key of this host, which a stream asks for. Raises NotEnrolled, JournalError."""
-        return await self._registry.whole(self._renew(who, csr, signature))
+        return await self._registry.whole(partial(self._renew, who, csr, signature))
 
     async def _renew(self, who: Identity, csr: str, signature: bytes) -> Granted:
         public = await asyncio.to_thread(_read, csr)
@@ -342,13 +349,13 @@ class Enrolment:
         """A stream was refused: a key of a known host that is not known, or was replaced, waits for a person now."""
         key = self._ledger.keys.get(who.key)
         if who.pool and (key is None or key.state == REPLACED) and self._ledger.of_host(who.host):
-            self._registry.begun(_quietly(self._note_refused(who, plain(name))))
+            self._registry.begun(_quietly(self._registry.again(partial(self._note_refused, who, plain(name)))))
 
     def seen(self, who: Identity, name: str) -> None:
         """A stream has been let in with this certificate."""
         key = self._ledger.keys.get(who.key)
         if who.pool and (key is None or not key.seen_ms):
-            self._registry.begun(_quietly(self._note_seen(who, plain(name))))
+            self._registry.begun(_quietly(self._registry.again(partial(self._note_seen, who, plain(name)))))
 
     async def _note_seen(self, who: Identity, name: str) -> None:
         async with self._registry.turn:
@@ -471,18 +478,6 @@ def _read(csr: str) -> EllipticCurvePublicKey:
 def _waits(key: HostKey) -> Waits:
     """What the host hears. What is on record of it is told to operators alone: who asks may be anybody."""
     return Waits(f"host {key.host} is known with another key: {_LIST}", key.key)
-
-
-def second_key_alert(key: HostKey) -> str:
-    """The key of the alert about this one."""
-    return f"{key.pool}/second-key-{key.key[:16]}"
-
-
-def _second_key(key: HostKey, pool: str) -> AlertRaised:
-    words = {"pool": pool, "name": key.host_name or key.host, "why": key.text, "key": key.key[:16]}
-    told = KEY_WAITS.told(words)
-    facts: dict[str, object] = {"pool": pool, "message": told.id, "host": key.host, "key": key.key}
-    return AlertRaised(second_key_alert(key), told.severity, told.title, told.body(key.text), facts)
 
 
 def _row(signed: Signed, key: HostKey, roots: str) -> Certified:

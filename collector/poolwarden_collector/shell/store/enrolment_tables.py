@@ -100,6 +100,7 @@ class Change:
     alerts: tuple[AlertRaised | AlertResolved, ...] = ()
     pool: PoolId = ""
     pool_name: str = ""
+    occurrence: int = 0  # of the alert that is raised; 0: it is counted
 
 
 _TABLES: dict[type[Of], str] = {Token: "tokens", HostKey: "host_keys", Certified: "certificates", Denied: "denied"}

@@ -292,8 +292,13 @@ class Journal(Records, Questions, DamageCalls, OperatorCalls, HookCalls, Silence
         db["entries"].insert_all([stored(row) for row in rows])  # type: ignore[union-attr]
         return rows
 
-    def _add_alert(self, db: Database, pool: PoolId, pool_name: str, alert: AlertRaised | AlertResolved) -> None:
-        found = list(db.query("SELECT * FROM alerts WHERE key = ? ORDER BY occurrence DESC LIMIT 1", [alert.key]))
+    def _add_alert(
+        self, db: Database, pool: PoolId, pool_name: str, alert: AlertRaised | AlertResolved, occurrence: int = 0
+    ) -> None:
+        """``occurrence``: of an alert that is raised, where several collectors have agreed on it; 0: it is counted."""
+        # The open one first: occurrences that were counted here may be above those that were agreed on.
+        newest = "SELECT * FROM alerts WHERE key = ? ORDER BY resolved_at = '' DESC, occurrence DESC LIMIT 1"
+        found = list(db.query(newest, [alert.key]))
         is_open = bool(found) and not found[0]["resolved_at"]
         if isinstance(alert, AlertResolved):
             if is_open:
@@ -306,7 +311,7 @@ class Journal(Records, Questions, DamageCalls, OperatorCalls, HookCalls, Silence
         elif not is_open:
             row = {
                 "key": alert.key,
-                "occurrence": found[0]["occurrence"] + 1 if found else 1,
+                "occurrence": occurrence or (found[0]["occurrence"] + 1 if found else 1),
                 "pool": pool,
                 "severity": alert.severity,
                 "title": printable(alert.title),
@@ -315,7 +320,7 @@ class Journal(Records, Questions, DamageCalls, OperatorCalls, HookCalls, Silence
                 "raised_at": clock.wall_text(),
                 "resolved_at": "",
             }
-            db["alerts"].insert(row, pk=("key", "occurrence"))  # type: ignore[union-attr]
+            db["alerts"].insert(row, pk=("key", "occurrence"), replace=bool(occurrence))  # type: ignore[union-attr]
             now = silences.Clock(self.epoch)
             payload = self._payload(row, pool_name, "firing", alert.body)
             held = silences.holds(db, row, now)
@@ -451,7 +456,7 @@ class Journal(Records, Questions, DamageCalls, OperatorCalls, HookCalls, Silence
             enrolment_tables.put(db, change.put)
             enrolment_tables.drop(db, change.drop)
             for alert in change.alerts:
-                self._add_alert(db, change.pool, change.pool_name, alert)
+                self._add_alert(db, change.pool, change.pool_name, alert, change.occurrence)
             return self._add_entries(db, change.pool, list(change.entries))
 
     def open_alerts(self, message: str) -> list[str]:
