@@ -13,6 +13,7 @@ from poolwarden_collector.core import engine
 from poolwarden_collector.core.model import effects as fx
 from poolwarden_collector.core.model import events as ev
 from poolwarden_collector.core.model.entries import Entry, Kind
+from poolwarden_collector.core.model.takeover import Takeover
 from poolwarden_collector.core.state.pool_record import PoolRecord
 from poolwarden_collector.shell.cluster import commits, etcd, etcd_store
 from poolwarden_collector.shell.cluster.commits import PoolTail
@@ -419,6 +420,29 @@ async def test_each_archive_takes_in_what_others_have_recorded_once_and_names_wh
             b.archive.journal.record(POOL)
         monkeypatch.setattr(journal_records, "SNAPSHOT_EVERY", 1)
         assert POOL not in b.archive.journal.long_tails()[0], "a snapshot would hide the hole"
+
+
+async def test_what_the_owner_before_may_have_under_way_is_waited_for_and_then_known_to_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with two(tmp_path, monkeypatch) as (a, b, cluster):
+        await a.owns()
+        shot = Entry(Kind.FENCE_INTENT, "off", {"device": "bmc-1", "attempt": 1, "run": "r1"}, "f1")
+        step = lambda pool, event, now, site: engine.StepResult(pool, (shot,), (), ())  # noqa: E731
+        monkeypatch.setattr("poolwarden_collector.shell.loop.engine_loop.step", step)
+        await a.take(ev.Tick())
+        await a.service.release(POOL, "its lease is gone")
+        await carry_out(a.collector.to, a.collector.member.leave())
+        assert (await b.owns()).shots == {("bmc-1", "r1")}
+        site, gone = b.roster.site(POOL), 2_000 + 60_000 + 10_000  # that device is not configured here
+        assert site.takeover == Takeover(b.time, b.time + 25_000, b.time + gone)
+        gives(monkeypatch, ORDER)
+        monkeypatch.setattr(commits, "FOLD_EVERY", 1)
+        for later, shots in ((gone - 1, {("bmc-1", "r1")}), (1, frozenset())):
+            b.time += later
+            await b.take(ev.Tick())
+            await until(lambda: not b.service._open)
+            assert (await b.tail()).shots == shots
 
 
 async def test_entries_are_folded_between_two_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

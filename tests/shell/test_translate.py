@@ -67,6 +67,18 @@ def test_hello_is_told_whole() -> None:
     assert (result.outcome, result.replayed, result.probes) == (Outcome.DONE, True, ())
 
 
+def test_one_of_several_tells_the_engine_which_epoch_a_host_obeys() -> None:
+    def says(several: bool, boot: str) -> list[ev.Event]:
+        state = StreamState(3, POOL, one_of_several=several)
+        hello = pb.Hello(host_uuid="h1", boot_id="b1")
+        state.on_message(pb.AgentMessage(sequence=1, mono_ms=5, hello=hello), 100)
+        ack = pb.EpochAck(epoch=7, boot_id=boot)
+        return state.on_message(pb.AgentMessage(sequence=2, mono_ms=6, epoch_ack=ack), 101)
+
+    assert says(True, "b1") == [ev.EpochAcknowledged("h1", 3, 7)]
+    assert says(True, "another boot") == [] == says(False, "b1")
+
+
 def test_nothing_is_told_before_a_full_report() -> None:
     stream = Stream()
     assert stream.send(1_100, 1_100, report=pb.Report(role=pb.RoleFacts(pool_conf=pb.RoleFacts.MASTER))) == []

@@ -21,7 +21,7 @@ from poolwarden_collector.core.decision import backoff
 from poolwarden_collector.core.decision.database_contents import of_this_pool
 from poolwarden_collector.core.devices import device_binding, device_health, device_runner, device_states, told_readings
 from poolwarden_collector.core.devices.device_health import forget
-from poolwarden_collector.core.devices.power_view import block_of, counting
+from poolwarden_collector.core.devices.power_view import block_of, counting, of_last_owner
 from poolwarden_collector.core.evidence import (
     announcements,
     fenced_hosts,
@@ -315,6 +315,16 @@ def _heard_now(tx: Transaction, host: HostId, stream: int) -> None:
         fenced_hosts.alive(tx, host, tx.now, "its agent answers")
 
 
+def _epoch_acknowledged(tx: Transaction, event: ev.EpochAcknowledged) -> None:
+    agent = tx.agent(event.host)
+    # safety: another epoch's says nothing of who is obeyed now, nor does a stream that another one has replaced.
+    if agent is None or agent.stream != event.stream or event.epoch != tx.site.epoch:
+        return
+    _heard_now(tx, event.host, event.stream)
+    if event.host not in tx.live.acknowledged:
+        tx.change(PoolLive, acknowledged=tx.live.acknowledged | {event.host})
+
+
 def _challenge_answered(tx: Transaction, event: ev.ChallengeAnswered) -> None:
     agent = tx.agent(event.host)
     if agent is not None:
@@ -366,6 +376,7 @@ def _power_read(tx: Transaction, event: ev.PowerRead) -> None:
     boot = known.boot_id if known else ""
     # safety: a run that began before this boot was heard may have read the machine of another time.
     ours = agent.hello.boot_id == boot and reading.started_at >= agent.connected_at
+    ours = ours and not of_last_owner(tx, reading.started_at)
     if reading.power is Power.ON and boot and ours:
         device_binding.bind(tx, event.host, boot, reading)
     elif reading.power is Power.OFF and reading.device not in tx.record.devices.quarantined:
@@ -529,6 +540,7 @@ _HANDLERS: dict[type, Callable[[Transaction, Any], None]] = {
     ev.AgentGone: _gone,
     ev.OrderAnswered: _order_answered,
     ev.ChallengeAnswered: _challenge_answered,
+    ev.EpochAcknowledged: _epoch_acknowledged,
     ev.PowerRead: _power_read,
     ev.FenceEnded: _fence_ended,
     ev.CollectorProbed: _collector_probed,

@@ -132,6 +132,9 @@ REASONS: dict[Cause, Meaning] = {
     Cause.STOOD_DOWN: Meaning("another collector guards the pool now", "use that one, or see its alert"),
     Cause.HIGHER_EPOCH: Meaning("an agent obeys a newer collector", "use that one"),
     Cause.QUIET_TIME: Meaning("the collector has just started and looks first", "wait for the seconds it names"),
+    Cause.TAKEN_OVER: Meaning(
+        "another collector had the pool until just now", "wait for the seconds it names; start agents that it names"
+    ),
     Cause.BLIND: Meaning("the collector's own network is down", "mend it"),
     Cause.OBSERVE: Meaning("mode observe: nothing is done or asked", "set mode ask or auto"),
     Cause.MODE_ASK: Meaning("mode ask: a person decides", "answer the question"),

@@ -6,6 +6,7 @@ its sentence is for people. ``None`` means that nothing stands against it.
 
 from __future__ import annotations
 
+from poolwarden_collector.core.decision import takeover
 from poolwarden_collector.core.devices.power_view import view
 from poolwarden_collector.core.evidence import configured_master, journal_gap, unlisted_hosts
 from poolwarden_collector.core.evidence.signs import (
@@ -169,8 +170,10 @@ def command_refusal(pool: Snapshot) -> Reason | None:
 
 
 def quiet_time(pool: Snapshot) -> Reason:
-    """The collector has only just started."""
-    return Reason(Cause.QUIET_TIME, f"start-up quiet time, {(pool.quiet_until - pool.now) / 1000:.0f} s left")
+    """The collector has only just started, or has only just taken this pool over."""
+    return takeover.refusal(pool) or Reason(
+        Cause.QUIET_TIME, f"start-up quiet time, {(pool.quiet_until - pool.now) / 1000:.0f} s left"
+    )
 
 
 def behind(pool: Snapshot) -> Reason | None:

@@ -9,6 +9,7 @@ Rules
 * Levels are asked in order: a higher one (a switched outlet) has a say only while no lower one (the BMC) can tell. An
   outlet that reads ON does not contradict a BMC that reads OFF: a machine can be off at a live outlet.
 * A sign of life voids every reading that ended before it.
+* A reading that began while a power switch of the pool's last owner could still land counts for nothing.
 """
 
 from __future__ import annotations
@@ -68,7 +69,16 @@ def counting(pool: Snapshot, device: str) -> tuple[PowerReading, ...]:
     if state is None:
         return ()
     voided = voided_at(pool, device)
-    return tuple(reading for reading in state.readings if reading.started_at > voided)
+    return tuple(
+        each for each in state.readings if each.started_at > voided and not of_last_owner(pool, each.started_at)
+    )
+
+
+def of_last_owner(pool: Snapshot, began: Ms) -> bool:
+    """May a power switch of the collector that had this pool before have landed after this instant?"""
+    taken = pool.site.takeover
+    # safety: of an OFF that began before, the machine may have been off for a moment only, or an off is still to come.
+    return taken is not None and began < taken.power_over
 
 
 def voided_at(pool: Snapshot, device: str) -> Ms:

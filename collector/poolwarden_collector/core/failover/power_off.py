@@ -22,7 +22,7 @@ from poolwarden_collector.core.decision import fencing_stakes
 from poolwarden_collector.core.decision.permission import boot_grace, patience
 from poolwarden_collector.core.decision.standstill import block, unblock
 from poolwarden_collector.core.devices.device_runner import as_data, landed_after, named, phrase, runner
-from poolwarden_collector.core.devices.power_view import counting, deciding, is_bound, view
+from poolwarden_collector.core.devices.power_view import counting, deciding, is_bound, of_last_owner, view
 from poolwarden_collector.core.evidence.signs import own_alive, silence_of, witness
 from poolwarden_collector.core.evidence.verdict import Witness
 from poolwarden_collector.core.failover import last_look
@@ -178,7 +178,7 @@ def pending(tx: Transaction, failover: Failover) -> bool:
     name, run = failover.fencing.pending
     ours = order_ids.parse(run).made_for("off", tx.site.epoch) and tx.live.power_off.begun_at
     since = tx.live.power_off.begun_at if ours else tx.site.started_at
-    if tx.now - since < landed_after(named(tx, failover.old_master, name)):
+    if tx.now - since < landed_after(named(tx, failover.old_master, name)) or of_last_owner(tx, tx.now):
         return True
     text = f"the power-off by {name} has no certain result: the power is read again"
     run_ended(tx)

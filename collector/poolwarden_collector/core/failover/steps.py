@@ -27,7 +27,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from poolwarden.assumptions import POWER
-from poolwarden_collector.core.decision import fencing_stakes, questions
+from poolwarden_collector.core.decision import fencing_stakes, questions, takeover
 from poolwarden_collector.core.decision.candidate_ranking import Ranked, rank
 from poolwarden_collector.core.decision.permission import behind, deposed, needs_approval
 from poolwarden_collector.core.decision.standstill import block, unblock
@@ -144,7 +144,7 @@ def hold_reason(pool: Snapshot, failover: Failover, verdict: Verdict) -> str:
         return why.text
     if failover.step in REVERSIBLE:
         if pool.quiet:
-            return "start-up quiet time"
+            return takeover.quiet(pool)
         if late := behind(pool):
             return late.text
         waiting = verdict is Verdict.UNWITNESSED and failover.human is None

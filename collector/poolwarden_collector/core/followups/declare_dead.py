@@ -19,6 +19,7 @@ from typing import Any
 
 from poolwarden.assumptions import FOLLOWUPS, POWER
 from poolwarden_collector.core.catalogue.lost_vms import LOST_VMS, LOST_VMS_BY_POLICY, NOT_DECLARED_DEAD
+from poolwarden_collector.core.decision import takeover
 from poolwarden_collector.core.decision.database_contents import placements_of
 from poolwarden_collector.core.decision.permission import deposed
 from poolwarden_collector.core.decision.start_places import start_places
@@ -367,7 +368,7 @@ def _refusal(pool: Snapshot, said: OperatorSaid, verdict: Verdict) -> Refused | 
         return Refused("paused", f"the pool is paused: {pool.record.paused}", "poolwarden resume POOL")
     if pool.quiet or deposed(pool):
         held = deposed(pool)
-        return Refused("held", held.text if held is not None else "start-up quiet time")
+        return Refused("held", held.text if held is not None else takeover.quiet(pool))
     if verdict is Verdict.HA_MANAGED:
         return Refused("ha-armed", "xapi's HA is armed: it declares its dead itself")
     if not pool.record.hosts[host].boot_id:

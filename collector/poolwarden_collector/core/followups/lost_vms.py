@@ -14,6 +14,7 @@ Rules
 
 from __future__ import annotations
 
+from poolwarden_collector.core.decision import takeover
 from poolwarden_collector.core.devices.power_view import tries
 from poolwarden_collector.core.evidence.mastership import verified
 from poolwarden_collector.core.evidence.proof import Proof
@@ -107,7 +108,7 @@ def _held(pool: Snapshot, verdict: Verdict) -> Refused | None:
     if pool.record.paused is not None:
         why = f"the pool is paused: {pool.record.paused}"
         return Refused("held", why, f"poolwarden resume {pool.record.display_name}")
-    return Refused("held", "start-up quiet time", "Try again when it is over.") if pool.quiet else None
+    return Refused("held", takeover.quiet(pool), "Try again when it is over.") if pool.quiet else None
 
 
 def _not_declared(pool: Snapshot, lost: list[LostVm]) -> Refused | None:

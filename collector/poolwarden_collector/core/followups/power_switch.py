@@ -23,6 +23,7 @@ from dataclasses import replace
 
 from poolwarden.assumptions import POWER
 from poolwarden_collector.core.catalogue.hosts import ASLEEP
+from poolwarden_collector.core.decision import takeover
 from poolwarden_collector.core.decision.permission import deposed
 from poolwarden_collector.core.devices.device_health import forget
 from poolwarden_collector.core.devices.device_runner import VALID_MS, as_data, landed_after, named, phrase, runner
@@ -337,8 +338,8 @@ def _cannot(pool: Snapshot, host: HostId) -> Refused | None:
         return Refused("quarantined", f"every level of {name} has a quarantined device", "Correct it in collector.toml")
     if host in pool.record.after.switches or _unresolved(pool, host):
         return Refused("busy", f"a switch of {name} has no certain result yet", f"poolwarden fence status {name}")
-    if why := deposed(pool):
-        return Refused("held", why.text)
+    if why := deposed(pool) or takeover.power_refusal(pool):
+        return Refused("held", why.text, "" if deposed(pool) else "Order it again when that is over.")
     first = named(pool, host, _first_level(pool, host)[0])
     by = runner(pool, first) if first is not None else None
     return (

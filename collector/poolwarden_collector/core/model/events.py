@@ -44,6 +44,15 @@ class AgentGone:
 
 
 @dataclass(frozen=True, slots=True)
+class EpochAcknowledged:
+    """An agent's host has this epoch durable, and refuses orders of a lower one from now on."""
+
+    host: HostId
+    stream: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
 class OrderAnswered:
     """An agent's result for an order."""
 
@@ -165,6 +174,7 @@ Event = (
     | AgentGone
     | OrderAnswered
     | ChallengeAnswered
+    | EpochAcknowledged
     | PowerRead
     | FenceEnded
     | CollectorProbed

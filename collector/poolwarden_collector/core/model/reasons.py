@@ -26,6 +26,7 @@ class Cause(Enum):
     STOOD_DOWN = "stood-down"
     HIGHER_EPOCH = "higher-epoch"
     QUIET_TIME = "quiet-time"
+    TAKEN_OVER = "taken-over"
     BLIND = "blind"
     OBSERVE = "observe"
     MODE_ASK = "mode-ask"

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable
 
 from poolwarden_collector.core.decision import questions, unheard_members
-from poolwarden_collector.core.decision.permission import deposed
+from poolwarden_collector.core.decision.permission import deposed, quiet_time
 from poolwarden_collector.core.evidence import announcements, fenced_hosts
 from poolwarden_collector.core.evidence.operator_confirmation import reads_on
 from poolwarden_collector.core.evidence.signs import signs
@@ -106,8 +106,7 @@ def _confirm_refusal(pool: Snapshot, said: OperatorSaid) -> Refused | None:
         return Refused("xapi-alive", f"{why}: it is not dead", "poolwarden explain POOL")
     if host not in pool.live.agents and pool.quiet:
         # Its agent may be on its way back to this collector.
-        left = (pool.quiet_until - pool.now) / 1000
-        return Refused("held", f"start-up quiet time, {left:.0f} s left: {name} may not have had its time to be heard")
+        return Refused("held", f"{quiet_time(pool)}: {name} may not have had its time to be heard")
     if reads_on(pool, host) and said.arg("despite_power_on") != "yes":
         step = (
             f"Switch it off at its BMC, or repeat with --despite-power-on if you know that this is not {name}'s power."

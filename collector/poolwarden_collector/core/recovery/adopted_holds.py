@@ -27,7 +27,7 @@ from enum import StrEnum
 
 from poolwarden_collector.core.catalogue.hosts import HELD_UNOWNED
 from poolwarden_collector.core.decision.database_contents import WAITING, placements_of
-from poolwarden_collector.core.decision.permission import deposed
+from poolwarden_collector.core.decision.permission import deposed, quiet_time
 from poolwarden_collector.core.evidence.fenced_hosts import excused
 from poolwarden_collector.core.evidence.signs import configured_masters, serving
 from poolwarden_collector.core.evidence.verdict import Verdict
@@ -273,11 +273,7 @@ def _held_back(pool: Snapshot, verdict: Verdict) -> str:
         return f"the pool is paused: {pool.record.paused}"
     if verdict in (Verdict.HA_MANAGED, Verdict.IDENTITY_CONFLICT):
         return verdict.meaning
-    return (
-        f"start-up quiet time, {(pool.quiet_until - pool.now) / 1000:.0f} s left"
-        if pool.quiet
-        else str(deposed(pool) or "")
-    )
+    return str((quiet_time(pool) if pool.quiet else deposed(pool)) or "")
 
 
 def _as_master(tx: Transaction, said: OperatorSaid) -> str | Refused:

@@ -19,6 +19,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from poolwarden_collector.core.catalogue.hosts import GATE_DARK, GATE_WAITS
+from poolwarden_collector.core.decision import takeover
 from poolwarden_collector.core.evidence.fenced_hosts import excused
 from poolwarden_collector.core.evidence.proof import NoProof, find_proof
 from poolwarden_collector.core.evidence.signs import configured_masters, serving
@@ -102,7 +103,7 @@ def _say(tx: Transaction, host: HostId, boot: str, word: Answer) -> None:
 def _decide(tx: Transaction, host: HostId, pool_conf: Role) -> Answer:
     """The decision, its reason, and the successor where one is verified."""
     if tx.quiet:
-        why = "this collector has only just started and is still hearing the pool"
+        why = f"this collector has only just {takeover.just(tx)} and is still hearing the pool"
         return Answer(WAIT, why, waits=unheard_at_boot.missing(tx, host))
     failover = tx.record.failover
     if failover is not None and failover.fencing.pending is not None and failover.old_master == host:

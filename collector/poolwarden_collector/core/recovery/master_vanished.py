@@ -20,6 +20,7 @@ from poolwarden_collector.core.decision.permission import (
     needs_approval,
     own_standing,
     patience,
+    quiet_time,
     set_to_be_master,
 )
 from poolwarden_collector.core.devices import device_binding
@@ -104,7 +105,7 @@ def word_refusal(pool: Snapshot, host: HostId, verdict: Verdict) -> str:
     if pool.record.paused is not None:
         return f"no failover begins: the pool is paused: {pool.record.paused}"
     if pool.quiet:
-        return f"no failover begins: start-up quiet time, {(pool.quiet_until - pool.now) / 1000:.0f} s left"
+        return f"no failover begins: {quiet_time(pool)}"
     held = deposed(pool)
     return held.text if held is not None else ""
 

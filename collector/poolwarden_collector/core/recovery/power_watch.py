@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from poolwarden_collector.core.devices import device_health, device_runner, device_states
-from poolwarden_collector.core.devices.power_view import counting
+from poolwarden_collector.core.devices.power_view import counting, of_last_owner
 from poolwarden_collector.core.evidence import fenced_hosts
 from poolwarden_collector.core.evidence.announcements import shutdown_overdue
 from poolwarden_collector.core.evidence.signs import silence_of, suspected
@@ -96,6 +96,10 @@ def _next_reading(pool: Snapshot, host: HostId, device: FenceDevice, state: Powe
     if not urgent:
         return device_health.next_reading(pool, host, device.name, state)
     readings = counting(pool, device.name)
+    if not readings and state.newest is not None and of_last_owner(pool, state.newest.started_at):
+        # It proves nothing, and shows people how the power is; what proves something begins when it may.
+        assert pool.site.takeover is not None
+        return min(state.newest.ended_at + pool.policy.reading_retry, pool.site.takeover.power_over)
     if not readings:
         return 0
     last = readings[-1]

@@ -8,7 +8,7 @@ Rules
 
 from __future__ import annotations
 
-from poolwarden_collector.core.decision import questions
+from poolwarden_collector.core.decision import questions, takeover
 from poolwarden_collector.core.decision.permission import deposed
 from poolwarden_collector.core.evidence.closed_door import closed_door
 from poolwarden_collector.core.evidence.operator_confirmation import read_since_silent, reads_on
@@ -70,7 +70,7 @@ def _by_verdict(pool: Snapshot, verdict: Verdict) -> tuple[str, ...]:
     master = suspected(pool)
     if verdict in _LOST and pool.quiet:
         left = (pool.quiet_until - pool.now) / 1000
-        return (f"wait {left:.0f} s: this collector has only just started",)
+        return (f"wait {left:.0f} s: this collector has only just {takeover.just(pool)}",)
     if verdict in _LOST and master:
         return see_it_off(pool, master)
     if verdict is Verdict.POOL_SPLIT and (door := closed_door(pool, master)) is not None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from poolwarden_collector.core.decision import takeover
 from poolwarden_collector.core.decision.candidate_ranking import rank
 from poolwarden_collector.core.decision.database_age import age
 from poolwarden_collector.core.decision.permission import deposed, may_begin
@@ -96,7 +97,7 @@ def in_short(pool: Snapshot, verdict: Verdict) -> Situation:
     """The same headline, level and age at a small part of the price, for a list of thousands."""
     if _listens(pool, verdict):
         left = (pool.quiet_until - pool.now) / 1000
-        return Situation(f"the collector has just started: it listens for {left:.0f} s first", "info", 0)
+        return Situation(f"the collector has just {takeover.just(pool)}: it listens for {left:.0f} s first", "info", 0)
     if _well(pool, verdict):
         return _healthy(pool, matters(pool))
     level, words = _headline(pool, verdict)

@@ -34,6 +34,7 @@ from poolwarden_collector.core.model import (
     power,
     proof_kinds,
     reasons,
+    takeover,
     values,
 )
 from poolwarden_collector.core.model.events import Event, OrderAnswered
@@ -149,6 +150,7 @@ _KNOWN = classes_of(
     blockers,
     proof_kinds,
     reasons,
+    takeover,
     followup_record,
     question_record,
     assumption_record,

@@ -16,6 +16,7 @@ from poolwarden_collector.core.model.host_facts import HostFacts
 from poolwarden_collector.core.model.order_results import OrderOutcome
 from poolwarden_collector.core.model.policy import Policy
 from poolwarden_collector.core.model.power import DeviceIdentity, FenceDevice, PowerReading
+from poolwarden_collector.core.model.takeover import Takeover
 from poolwarden_collector.core.model.values import HostId, Ms
 from poolwarden_collector.core.state.live_slices import (
     Alerts,
@@ -188,6 +189,8 @@ class PoolLive:
     lingering: dict[tuple[str, HostId], Ms] = _of("report/latent_faults", {})  # since when what goes on there
 
     own_probe: CollectorProbes = _of("intake", CollectorProbes())
+    # Hosts on which the epoch of this ownership is durable; only one of several collectors is told.
+    acknowledged: frozenset[HostId] = _of("intake", frozenset())
     certificates: dict[HostId, str] = _of("intake", {})  # what a host's xapi showed while its agent was heard
     contrary: tuple[Ms, str, HostId] | None = _of("intake", None)  # last sign of life against a reading, and whose
     left: tuple[frozenset[HostId], Ms] | None = _of("intake", None)  # missing from the master's view, and since when
@@ -214,6 +217,8 @@ class Site:
     beside: tuple[tuple[str, str, str], ...] = ()
     # Where this run has raised its epoch above what a host had obeyed: every epoch of it, the first one first.
     raised: tuple[int, ...] = ()
+    # What the owner before may have left under way; None: this collector is the only one.
+    takeover: Takeover | None = None
 
 
 @dataclass(frozen=True, slots=True)

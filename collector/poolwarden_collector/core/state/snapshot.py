@@ -8,11 +8,12 @@ from __future__ import annotations
 from poolwarden_collector.core.model.policy import Policy
 from poolwarden_collector.core.model.power import FenceDevice
 from poolwarden_collector.core.model.values import HostId, Ms
-from poolwarden_collector.core.state import alert_book
+from poolwarden_collector.core.state import alert_book, taken_over
 from poolwarden_collector.core.state.alert_topic import AlertTopic
 from poolwarden_collector.core.state.failover_record import Failover
 from poolwarden_collector.core.state.live import AgentState, Pool, PoolLive, Sent, Site
 from poolwarden_collector.core.state.pool_record import PoolRecord
+from poolwarden_collector.core.state.taken_over import Wait
 
 
 class Snapshot:
@@ -53,8 +54,18 @@ class Snapshot:
 
     @property
     def quiet_until(self) -> Ms:
-        """When the quiet time ends: the collector's, or this pool's own after a restored journal."""
-        return max(self.site.quiet_until, self.live.journal_gap.quiet_until)
+        """When the quiet time ends: the collector's, or this pool's own after a restored journal or a takeover."""
+        taken, own = self.site.takeover, self.site.quiet_until
+        if taken is not None:
+            greeted = self.record.hosts.keys() <= self.live.agents.keys()
+            own = taken_over.quiet_ends(taken, own, self.policy.quiet_time, greeted)
+            own = max(own, *(wait.until for wait in self.takeover_waits))
+        return max(own, self.live.journal_gap.quiet_until)
+
+    @property
+    def takeover_waits(self) -> tuple[Wait, ...]:
+        """For what of this pool's last owner is waited, also what is over by now."""
+        return taken_over.waits(self.site.takeover, self.record.hosts.keys(), self.live.acknowledged, self.heard)
 
     def agent(self, host: HostId) -> AgentState | None:
         return self.live.agents.get(host)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from poolwarden_collector.core.model.takeover import Takeover
 from poolwarden_collector.core.model.values import Ms
 
 
@@ -17,3 +18,4 @@ class Charge:
     started_at: Ms
     clock: str  # names that clock
     raised: tuple[int, ...] = ()  # every epoch of this charge, once a host's word has raised it
+    takeover: Takeover | None = None  # of one of several: what the owner before may have left under way

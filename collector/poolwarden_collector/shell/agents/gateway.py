@@ -139,7 +139,7 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
     ) -> None:
         """Without a ``signer`` nothing is signed: every agent that has pinned a key refuses to be told anything."""
         self._owner_of: OwnerOf = lambda pool: owner_of(pool) or (None if roster.owns(pool) else NOBODYS)
-        self._signer = signer
+        self._signer, self._several = signer, roster.one_of_several
         self._telemetry = telemetry
         self._capsules = capsules
         self._enrolment = enrolment
@@ -267,7 +267,7 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
         pool = self._pool(message.hello, who)
         policy = self._roster.config.policy_of(pool)
         limits = partial(self._roster.limits, pool)
-        state = StreamState(self._sessions.next_number(), pool, policy.probe_timeout, limits)
+        state = StreamState(self._sessions.next_number(), pool, policy.probe_timeout, limits, self._several)
         state.introduce(message)
         for text, about in warnings(message.hello, self._signer.key_id if self._signer is not None else ""):
             self._roster.warn(text, about)

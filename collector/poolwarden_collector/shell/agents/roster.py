@@ -15,6 +15,7 @@ from poolwarden_collector.core.model.effects import Urgency
 from poolwarden_collector.core.model.epoch import HIGHEST
 from poolwarden_collector.core.model.host_facts import Machine
 from poolwarden_collector.core.model.policy import Policy
+from poolwarden_collector.core.model.takeover import LeftBehind
 from poolwarden_collector.core.model.values import HostId, Ms, PoolId
 from poolwarden_collector.core.state.live import Pool, Site
 from poolwarden_collector.shell.agents.charge import Charge
@@ -151,6 +152,7 @@ class Roster:
             self.why_not_in_charge(pool),
             charge.clock,
             raised=charge.raised,
+            takeover=charge.takeover,
         )
 
     # ------------------------------------------------------------------------------------------------ in charge, or not
@@ -175,9 +177,13 @@ class Roster:
             return why
         return "" if self.owns(pool) else "this collector does not own the pool"
 
-    def take_charge(self, pool: PoolId, epoch: int, now: Ms) -> None:
-        """One of several: the pool is this one's from now on, and quiet: nobody has been heard yet."""
-        self._charges[pool] = Charge(epoch, now, self.clock)
+    def take_charge(self, pool: PoolId, epoch: int, now: Ms, left: LeftBehind | None = None) -> None:
+        """One of several: the pool is this one's from now on, and quiet: nobody has been heard yet.
+
+        ``left``: by the owner before; None: nobody has ever had it.
+        """
+        taken = left.since(now) if left is not None else None
+        self._charges[pool] = Charge(epoch, now, self.clock, takeover=taken)
         self._quiet_pools[pool] = now
 
     def give_back(self, pool: PoolId) -> None:

@@ -55,7 +55,10 @@ class StreamState:
         pool: PoolId = "",
         probe_timeout_ms: Ms = 1_500,
         limits: Callable[[], bounds.Limits] = bounds.Limits,
+        one_of_several: bool = False,
     ) -> None:
+        """``one_of_several``: the engine is told which epoch its host obeys; one alone has no use for that."""
+        self._one_of_several = one_of_several
         self.stream = stream
         self._limits = limits
         self.pool = pool
@@ -114,6 +117,8 @@ class StreamState:
             self._replies.append(pb.CollectorMessage(pong=pb.Pong(number=message.ping.number)))
         if body == "epoch_ack" and message.epoch_ack.boot_id == self.boot_id:
             self.acknowledged = message.epoch_ack.epoch
+            if self._one_of_several:
+                return [ev.EpochAcknowledged(self.host, self.stream, self.acknowledged)]
         if body == "goodbye":
             self.goodbye = facts.GOODBYES.get(message.goodbye.reason, "unspecified")
             return [self.ended()]

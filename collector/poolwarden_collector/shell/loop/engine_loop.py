@@ -56,6 +56,7 @@ from poolwarden_collector.core.model import effects, epoch
 from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.events import AgentReported, CollectorProbed, FenceEnded, OperatorSaid, Tick
 from poolwarden_collector.core.model.power import FenceDevice
+from poolwarden_collector.core.model.takeover import LeftBehind
 from poolwarden_collector.core.model.values import HostId, Ms, PoolId
 from poolwarden_collector.core.state.live import Pool
 from poolwarden_collector.core.state.pool_record import PoolRecord, fold
@@ -75,7 +76,9 @@ from poolwarden_collector.shell.loop.ready import (
     CutOff,
     Drop,
     GiveUp,
+    NotDurable,
     Nothing,
+    NotOwned,
     NotReconfigured,
     Post,
     Ready,
@@ -103,14 +106,6 @@ LATE_MS: Ms = 2_000
 
 _ASK_OWNER = "Ask the collector that owns it."
 _ACTS = (effects.SendOrder, effects.PowerOff, effects.PowerOn, effects.HandOver, effects.AnswerGate)
-
-
-class NotDurable(Exception):
-    """The disk: nothing of the write is durable."""
-
-
-class NotOwned(Exception):
-    """The pool is another collector's."""
 
 
 Turn = Generator[Write, int, None]  # an event on its way; what is sent to it is the epoch that has begun
@@ -162,15 +157,17 @@ class EngineLoop:
         self.roster.pools.update((record.pool, self._pool(record)) for record in records)
         return self._begin("", _Open(self._started(short), None), now, boottime)
 
-    def adopt(self, record: PoolRecord, epoch: int, now: Ms, boottime: Ms) -> Ready:
+    def adopt(self, record: PoolRecord, epoch: int, now: Ms, boottime: Ms, left: LeftBehind | None = None) -> Ready:
         """One of several: a pool is this one's, with this epoch, as soon as that is recorded; else it is not in
-        ``roster.pools`` then. Raises ValueError for an epoch that is not above every one that it had here before.
+        ``roster.pools`` then. ``left``: what the owner before may have under way; None: there was none.
+
+        Raises ValueError for an epoch that is not above every one that it had here before.
         """
         uuid = record.pool
         # safety: ids of orders and runs are made of the epoch; an answer to one of before would be taken for another's.
         if uuid in self.roster.pools or epoch <= self._epochs.get(uuid, 0):
             raise ValueError(f"pool {uuid} cannot be adopted with epoch {epoch}")
-        return self._begin(uuid, _Open(self._adopted(record, epoch), None), now, boottime)
+        return self._begin(uuid, _Open(self._adopted(record, epoch, left), None), now, boottime)
 
     def release(self, pool: PoolId, why: str) -> Ready:
         """The pool is another collector's from now on; it has no event open. Nothing of it is left here."""
@@ -325,7 +322,7 @@ class EngineLoop:
             if uuid in short and not pools[uuid].record.short:
                 yield from self._note(uuid, Kind.JOURNAL_SHORT, "entries of it are missing: its hosts say more")
 
-    def _adopted(self, record: PoolRecord, above: int) -> Turn:
+    def _adopted(self, record: PoolRecord, above: int, left: LeftBehind | None) -> Turn:
         roster, uuid = self.roster, record.pool
         text = f"collector {roster.config.name} owns this pool with epoch {epoch.name(above)}"
         entry = Entry(Kind.COLLECTOR_STARTED, text, {"epoch": above}, "", record.term)
@@ -335,7 +332,7 @@ class EngineLoop:
             self._do(Say(ERROR, f"pool {uuid} is not taken over: {error}"))
             return
         self._epochs[uuid] = above
-        roster.take_charge(uuid, above, self._now)
+        roster.take_charge(uuid, above, self._now, left)
         roster.pools[uuid] = self._pool(fold(record, (entry,)))
 
     def _pool(self, record: PoolRecord) -> Pool:

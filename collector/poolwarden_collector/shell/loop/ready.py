@@ -65,6 +65,14 @@ class Reconfigure:
     commits: tuple[Commit, ...]
 
 
+class NotDurable(Exception):
+    """The disk: nothing of the write is durable."""
+
+
+class NotOwned(Exception):
+    """The pool is another collector's."""
+
+
 Write = Nothing | Commit | BeginEpoch | Check | Reconfigure
 
 

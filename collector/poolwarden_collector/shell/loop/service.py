@@ -29,6 +29,7 @@ from typing import Any
 
 from poolwarden_collector.core.model import effects
 from poolwarden_collector.core.model.events import AgentReported, Tick
+from poolwarden_collector.core.model.takeover import LeftBehind
 from poolwarden_collector.core.model.values import Ms, PoolId
 from poolwarden_collector.core.state.pool_record import PoolRecord
 from poolwarden_collector.shell import clock
@@ -242,14 +243,15 @@ class Service:
 
     # ------------------------------------------------------------------------------------------------ one of several
 
-    async def adopt(self, record: PoolRecord, epoch: int) -> bool:
+    async def adopt(self, record: PoolRecord, epoch: int, left: LeftBehind | None = None) -> bool:
         """Take a pool over with an epoch that nobody had before, between two events; false: it cannot be recorded.
 
-        Raises ValueError for an epoch that is not above every one that the pool had here.
+        ``left``: what the owner before may have under way; None: there was none. Raises ValueError for an epoch that
+        is not above every one that the pool had here.
         """
         taking_over = Happening(record.pool, Tick())
         async with self._between_events:
-            self._carry_out(ready := self.loop.adopt(record, epoch, *self._clocks()))
+            self._carry_out(ready := self.loop.adopt(record, epoch, *self._clocks(), left))
             assert ready.write is not None
             self._wait(_Waiting(taking_over, ready.write, time.monotonic()))
         await self._free(record.pool)

@@ -24,13 +24,15 @@ from functools import partial
 from typing import Any
 
 from poolwarden_collector.core.model.effects import Reply
+from poolwarden_collector.core.model.power import FenceDevice
 from poolwarden_collector.core.model.values import PoolId
 from poolwarden_collector.core.state.pool_record import PoolRecord
 from poolwarden_collector.shell.agents.roster import Roster
-from poolwarden_collector.shell.cluster.commit_text import PoolTail, TooBig
+from poolwarden_collector.shell.cluster.commit_text import PoolTail, Shot, TooBig
 from poolwarden_collector.shell.cluster.commits import Deposed, Durable, NotDone, Outcome, Undecided
 from poolwarden_collector.shell.cluster.etcd_store import EtcdStore
 from poolwarden_collector.shell.cluster.ownership import Ownership
+from poolwarden_collector.shell.cluster.takeover import left_behind
 from poolwarden_collector.shell.loop import ready as on
 from poolwarden_collector.shell.loop.performer import Effects
 from poolwarden_collector.shell.loop.service import Service, _Waiting
@@ -63,6 +65,7 @@ class SharedService(Service):
         self._store = store
         self._sharing: dict[PoolId, tuple[asyncio.Task[None], _Waiting]] = {}
         self._folding: set[asyncio.Task[None]] = set()
+        self._shots: dict[PoolId, frozenset[Shot]] = {}  # of the owner before, that may still land
         self._on_loss: Callable[[PoolId, str], None] = lambda _pool, _why: None
         self._moved = asyncio.Event()
 
@@ -88,11 +91,16 @@ class SharedService(Service):
         except JournalError as error:
             self._not_archived(error)
         self._store.take_over(owned, tail)
+        left = left_behind(owned, tail, self._devices())
+        self._shots[pool] = tail.shots
         try:
-            return await self.adopt(record, owned.epoch)
+            return await self.adopt(record, owned.epoch, left)
         except ValueError:
             self._store.forget(pool)
             raise
+
+    def _devices(self) -> dict[str, FenceDevice]:
+        return {each.name: each for devices in self.roster.config.devices().values() for each in devices}
 
     async def lose(self, pool: PoolId, why: str) -> None:
         """The pool is another collector's, or may be: begin nothing in it from this moment on, and release it."""
@@ -107,6 +115,7 @@ class SharedService(Service):
 
     def _release(self, pool: PoolId, why: str) -> None:
         self._store.forget(pool)
+        self._shots.pop(pool, None)
         super()._release(pool, why)
 
     # ------------------------------------------------------------------------------------------------ a step
@@ -231,7 +240,14 @@ class SharedService(Service):
         self._folding.add(task)
         task.add_done_callback(self._folding.discard)
 
+    def _wait_out(self, pool: PoolId) -> None:
+        """What the owner before has switched and cannot land any more need not be known to the next one."""
+        taken, journal = self.roster.charge(pool).takeover, self._store.journal(pool)
+        if journal is not None and taken is not None and self.roster.now() >= taken.power_over:
+            journal.waited_out(self._shots.pop(pool, frozenset()))
+
     async def _fold(self, pool: PoolId, record: PoolRecord) -> None:
+        self._wait_out(pool)
         outcome: Any = await self._store.fold(pool, record)
         super()._over(pool)
         if isinstance(outcome, Deposed):
