@@ -25,12 +25,11 @@ LEFT = {
             "virtual.collector." + each
             for each in (
                 "by_members",
-                "loop_driver",
+                "collector",
                 "fencing",
                 "performer",
                 "process",
                 "sessions",
-                "shell",
                 "surroundings",
             )
         },

@@ -33,7 +33,6 @@ from poolwarden_collector.core.report.status import status
 from poolwarden_collector.shell.operators import replies as messages
 from poolwarden_collector.shell.operators.api import OperatorApi
 from poolwarden_collector.shell.operators.names import Ambiguous, Names, Unknown
-from poolwarden_lab.virtual.world.network import COLLECTOR
 
 if TYPE_CHECKING:
     from poolwarden_lab.story.stage import Stage
@@ -158,8 +157,9 @@ def _asked_about(stage: Stage, node: str) -> str:
     return named[0] if named else ""
 
 
-def follow(stage: Stage, advice: Advice, node: str = COLLECTOR) -> Followed:
+def follow(stage: Stage, advice: Advice, node: str = "") -> Followed:
     """Give the commands here and now, until one is refused; to be called in a copy of the world."""
+    node = node or stage.guardian(stage.world.of())
     stage.beside = None
     stage.forget_moments()
     followed = Followed(advice, "", 0, "")

@@ -38,6 +38,7 @@ class Cast:
     devices: list[str] = field(default_factory=list)
     vms: list[str] = field(default_factory=list)
     collectors: list[str] = field(default_factory=lambda: ["collector"])
+    stores: list[str] = field(default_factory=list)  # what several collectors have in common: etcd
     several: bool = False  # pools
     started: bool = False
     marked: bool = False  # the story has said `mark`
@@ -150,11 +151,11 @@ def _hosts(cast: Cast, word: Word) -> list[str]:
 
 
 def _node(cast: Cast, word: Word) -> str:
-    return _one_of("node", word.text, [*cast.collectors, *cast.hosts, *cast.devices])
+    return _one_of("node", word.text, [*cast.collectors, *cast.stores, *cast.hosts, *cast.devices])
 
 
 def _nodes(cast: Cast, word: Word) -> list[str]:
-    return [word.text] if word.text in (*cast.collectors, *cast.devices) else _hosts(cast, word)
+    return [word.text] if word.text in (*cast.collectors, *cast.stores, *cast.devices) else _hosts(cast, word)
 
 
 def _duration(cast: Cast, word: Word) -> int:

@@ -6,7 +6,6 @@ from poolwarden_collector.core.operator import commands
 from poolwarden_lab.story.grammar import Cast, Lexicon, Misfit, nearest
 from poolwarden_lab.story.stage import Stage
 from poolwarden_lab.story.text import duration
-from poolwarden_lab.virtual.world.network import COLLECTOR
 
 OPERATORS = Lexicon("command", "Operators of Poolwarden")
 XE = Lexicon("command", "Administrators with xe, beside Poolwarden")
@@ -55,7 +54,7 @@ def _split(cast: Cast, words: list[str]) -> tuple[str, str, dict[str, str]]:
     if not target and cast.several:
         raise Misfit(f"which pool? `operator {verb} POOL ...`")
     options = _options(rest)
-    if options.get("collector", COLLECTOR) not in cast.collectors:
+    if options.get("collector", cast.collectors[0]) not in cast.collectors:
         raise Misfit(f"unknown collector {options['collector']!r}")
     return verb, target, options
 
@@ -81,7 +80,7 @@ def say(stage: Stage, words: list[str]) -> None:
         args["typed_name"] = typed or place.pool.record.name_of(place.uuid)
     elif verb == "approve" and typed is not None:
         args["typed_name"] = typed
-    node = args.pop("collector", COLLECTOR)
+    node = args.pop("collector", "")
     if "host" in args:  # recover-members --host HOST
         member = stage.world.find(args.pop("host"))
         args["told"] = member.pool.record.name_of(member.uuid)
@@ -100,7 +99,7 @@ def show_status(stage: Stage, pool: str | None) -> None:
 
 def _asked_now(stage: Stage, pool: str, node: str) -> str:
     """The id of what this collector asks of an operator in this pool; empty: nothing."""
-    shell = stage.world.stations[node].shell
+    shell = stage.world.stations[node or stage.guardian(stage.world.of(pool))].shell
     known = shell.pools.get(stage.world.pools[pool].uuid) if shell is not None and shell.alive else None
     question = known.record.question if known is not None else None
     return question.id if question is not None else ""

@@ -9,6 +9,7 @@ from poolwarden_lab.story.book import SOURCES
 from poolwarden_lab.story.grammar import Cast, Lexicon, Misfit, Unreadable, nearest
 from poolwarden_lab.story.stage import Draft, Stage
 from poolwarden_lab.story.text import duration
+from poolwarden_lab.virtual.several.world_etcd import ETCD
 from poolwarden_lab.virtual.world.spec import PDU
 from poolwarden_lab.xapi.trees import VmSpec
 
@@ -212,6 +213,25 @@ def chassis(stage: Stage, hosts: list[str]) -> None:
 )
 def one_bmc(stage: Stage, hosts: list[str]) -> None:
     _draft(stage, hosts[0]).managers.append([f"h{_number(host)}" for host in hosts])
+
+
+# ------------------------------------------------------------------------------------------------ collectors
+
+
+def _cast_collectors(cast: Cast, count: int) -> None:
+    if not 2 <= count <= 5:
+        raise Misfit("several collectors are 2 to 5 here")
+    cast.collectors[:] = [f"c{number}" for number in range(1, count + 1)]
+    cast.stores.append(ETCD)
+
+
+@SETTINGS.form(
+    "collectors NUMBER",
+    "Several collectors c1, c2 ... over one etcd (the node etcd), instead of one alone. Every pool has one owner.",
+    declare=_cast_collectors,
+)
+def collectors(stage: Stage, count: int) -> None:
+    stage.setup.collectors = count
 
 
 # ------------------------------------------------------------------------------------------------ policy

@@ -434,6 +434,19 @@ def log(stage: Stage, pool: GuardedPool, text: str) -> Seen:
     return Seen(any(text in line for line in lines), "it is not in the log")
 
 
+@SIGNS.form("owner COLLECTOR", "Of several collectors this one guards the pool.")
+def owner(stage: Stage, pool: GuardedPool, node: str) -> Seen:
+    shell = pool.shell
+    found = shell.node if shell is not None else "nobody"
+    return Seen(found == node, f"{found} guards it")
+
+
+@SIGNS.form("no owner", "Of several collectors none guards the pool.")
+def no_owner(stage: Stage, pool: GuardedPool) -> Seen:
+    shell = pool.shell
+    return Seen(shell is None, f"{shell.node if shell is not None else 'nobody'} guards it")
+
+
 @SIGNS.form("COLLECTOR {running|dead}", "A collector's process.")
 def collector(stage: Stage, pool: GuardedPool, node: str, state: str) -> Seen:
     found = "running" if stage.world.stations[node].runs else "dead"

@@ -27,7 +27,6 @@ from poolwarden_lab.virtual.checks.invariants import InvariantBroken
 from poolwarden_lab.virtual.collector.ledger import Commit
 from poolwarden_lab.virtual.collector.points import Point
 from poolwarden_lab.virtual.world.guarded import GuardedPool
-from poolwarden_lab.virtual.world.network import COLLECTOR
 from poolwarden_lab.virtual.world.pool import World
 from poolwarden_lab.virtual.world.spec import BMC, PoolSpec
 from poolwarden_lab.xapi.trees import VmSpec
@@ -88,6 +87,7 @@ class Setup:
 
     pools: dict[str, Draft] = field(default_factory=dict)
     seed: int = 0
+    collectors: int = 0  # so many over etcd; 0: one alone
     log_with: set[str] = field(default_factory=set)
     log_without: set[str] = field(default_factory=set)
 
@@ -148,7 +148,7 @@ class Stage:
     def start(self, settle: bool) -> None:
         """Power on, start the collector, and wait until the pools are watched. The log begins here."""
         specs = [draft.spec() for draft in self.setup.pools.values()]
-        world = self._world = World(specs, self.setup.seed)
+        world = self._world = World(specs, self.setup.seed, collectors=self.setup.collectors)
         self._learn_names(world)
         self._book = Book(self.names, self.setup.log_with, self.setup.log_without, self._vm_name)
         check = world.clock.after_event
@@ -278,9 +278,10 @@ class Stage:
         """What an operator was answered last."""
         return self.world.replied[-1][2] if self.world.replied else None
 
-    def say(self, verb: str, host: str, pool: str, args: dict[str, str], node: str = COLLECTOR) -> None:
-        """An operator's command at a collector; its answer comes into the log, now or later."""
+    def say(self, verb: str, host: str, pool: str, args: dict[str, str], node: str = "") -> None:
+        """An operator's command at a collector, the pool's unless said; its answer comes into the log, now or later."""
         world = self.world
+        node = node or self.guardian(world.find(host).pool if host else world.of(pool))
         shell = world.stations[node].shell
         if shell is None or not shell.alive:
             world.replied.append((world.now, node, Reply("", False, "the collector does not answer", "unreachable")))
@@ -306,8 +307,14 @@ class Stage:
         finally:
             self.since = self._began
 
-    def status(self, pool: GuardedPool, node: str = COLLECTOR) -> list[str]:
+    def guardian(self, pool: GuardedPool) -> str:
+        """The node of the collector that guards this pool; of one that nobody guards the first one's."""
+        shell = pool.shell
+        return shell.node if shell is not None else next(iter(self.world.stations))
+
+    def status(self, pool: GuardedPool, node: str = "") -> list[str]:
         """What `poolwarden status POOL` would print now, line by line; nothing where no collector runs."""
+        node = node or self.guardian(pool)
         shell = self.world.stations[node].shell
         if shell is None or not shell.alive or pool.uuid not in shell.pools:
             return []

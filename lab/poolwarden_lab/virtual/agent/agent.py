@@ -18,7 +18,9 @@ from typing import Protocol
 
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent.core import gate_state, orders
+from poolwarden_agent.core.collector_turns import Address, Turns, first_of, parsed
 from poolwarden_agent.dom0.system.slots import SlotError
+from poolwarden_agent.host.authority import Authority, Heard
 from poolwarden_agent.host.host_side import HostSide
 from poolwarden_agent.host.observer import LOCAL_LIMIT_MS, SOCKET_LIMIT_MS
 from poolwarden_lab.virtual.agent.member_fences import MemberFences
@@ -63,8 +65,19 @@ class AgentsPool(Protocol):
     @property
     def invariants(self) -> Watch: ...
     def at(self, ms: int, act: Callable[[], None]) -> None: ...
-    def dial(self, name: str) -> Stream | None: ...
+    def dial(self, name: str, node: str = "") -> Stream | None: ...
     def fences_of(self, name: str) -> MemberFences | None: ...
+    def decided_by(self) -> int: ...
+    def obeyed(self, name: str, epoch: int, kind: str, decided_by: int) -> None: ...
+
+
+class _Signed(Authority):
+    """Every message of several collectors counts as signed with a pinned order key, without the work of it: a host that
+    has counted epochs obeys the first one of an ownership only so.
+    """
+
+    def open(self, message: pb.CollectorMessage) -> Heard:
+        return super().open(message)._replace(signed=True)
 
 
 class SimAgent:
@@ -90,6 +103,9 @@ class SimAgent:
         self.shown: dict[str, pb.AssumptionResult] = {}  # what it is said to have seen of what is assumed of its host
         self.release = ""  # its software's version; empty: that of its disk
         self._seen: dict[str, pb.AssumptionResult] = {}  # what its own report said of that last
+        self.listed: tuple[str, ...] = ()  # several collectors, HOST:PORT, as its agent.conf has them; empty: one
+        self._turns: Turns | None = None
+        self._dialled: Address | None = None  # which of several the stream goes to
         self.drift_ppm = 0
         self.offset_ms = 0  # added to its uptime from its next boot on
         self._life = 0  # grows with each start and each death: what was planned before is void
@@ -137,7 +153,13 @@ class SimAgent:
         self.port.pretend(self.missing, self.claims_host)
         self.port.wait_for = self._slow.wait_for
         self.port.fences = self.world.fences_of(self.name)
+        self.port.listed = self.listed
+        if self.listed:
+            addresses = [each for each in map(parsed, self.listed) if each is not None]
+            self._turns = Turns(addresses, first_of(self.world.pool.hosts[self.name].uuid, len(addresses)))
         self.side = HostSide(self.port, "3.6.8", background=True)
+        if self.listed:
+            self.side.conversation._authority = _Signed(self.port, self.side.executor.pool)
         self._inbox.clear()
         self._late.clear()
         self._work.clear()
@@ -294,10 +316,35 @@ class SimAgent:
     def _dial(self) -> None:
         if self.stream is not None or self.side is None:
             return
+        if self._turns is not None:
+            self._dial_in_turn(self._turns)
+            return
         stream = self.world.dial(self.name)
         if stream is None:
             self._wait = min(self._wait * 2, LONGEST_WAIT_MS)
             self._redial()
+            return
+        self._open(stream)
+
+    def _dial_in_turn(self, turns: Turns) -> None:
+        """One of several collectors, as the link side chooses it."""
+        address = turns.next(self.mono() / 1000).address
+        stream = self.world.dial(self.name, address[0])
+        if stream is None:
+            turns.failed(address, self.mono() / 1000, self._share())
+            self._later(self._pause(turns), self._dial)
+            return
+        self._dialled = address
+        self._open(stream)
+
+    def _share(self) -> float:
+        return 0.5 + self.world.random.random()
+
+    def _pause(self, turns: Turns) -> int:
+        return max(1, int(turns.next(self.mono() / 1000).wait_s * 1000))
+
+    def _open(self, stream: Stream) -> None:
+        if self.side is None:
             return
         self.stream = stream
         self._wait = FIRST_WAIT_MS
@@ -312,8 +359,37 @@ class SimAgent:
     def stream_ended(self, stream: Stream) -> None:
         if self.stream is stream:
             self.stream = None
-            if self.side is not None:
+            if self._turns is not None and self._dialled is not None:
+                self._leave(self._turns, self._dialled, None)
+            elif self.side is not None:
                 self._redial()
+
+    def _leave(self, turns: Turns, address: Address, go: str | None) -> None:
+        """Its stream to one of several collectors is over; ``go``: where that one sends it, empty: to any other."""
+        self._dialled = None
+        if self.side is None:
+            return
+        now, to = self.mono() / 1000, parsed(go) if go else None
+        if to is not None:
+            turns.sent(address, to, now)
+        elif go is None and self.side.conversation.obeyed:
+            turns.ended(address, now, self._share())
+        else:
+            turns.failed(address, now, self._share())
+        self._later(self._pause(turns), self._dial)
+
+    def _follow_word(self, turns: Turns, address: Address) -> None:
+        """What became of the stream by the last message: it is welcomed, or given up for another collector's."""
+        side, stream = self.side, self.stream
+        if side is None or stream is None:
+            return
+        if side.conversation.take_welcomed() is not None:
+            turns.welcomed(address, self.mono() / 1000)
+        go = side.conversation.take_elsewhere()
+        if go is not None:
+            self.stream = None
+            self._leave(turns, address, go)
+            stream.end()
 
     def _send(self, message: pb.AgentMessage) -> None:
         if self.stream is None or self.stream.up is None:
@@ -381,6 +457,8 @@ class SimAgent:
             return
         for answer in answers:
             self._send(answer)
+        if self._turns is not None and self._dialled is not None:
+            self._follow_word(self._turns, self._dialled)
         if message.WhichOneof("body") == "gate_answer":
             self._settle_gate()
         if work is not None:
@@ -476,9 +554,12 @@ class SimAgent:
             raise AgentKilled("gone before it began")
         kills = self.world.invariants.kills
         kills.carries_out(self.name, order.kind)
+        decided_by = self.world.decided_by()
         result = self.side.executor.carry_out(order, self.side.conversation.settings.probe_timeout_ms)
         if result.outcome == pb.OrderResult.REFUSED:
             kills.carries_out(self.name, order.kind, refused=True)
+        else:
+            self.world.obeyed(self.name, order.epoch, order.kind, decided_by)
         if self._dies("before answer"):
             raise AgentKilled("before answer")
         return result

@@ -95,6 +95,10 @@ class SimPort(troubles.Storied):
         self._late_ms = 0  # how long the last late answer of the present look took
         self._mount_since = 0
         self.fences: MemberFences | None = None  # the fence agents that this host may run
+        self.listed: tuple[str, ...] = ()  # collectors, as agent.conf has them
+
+    def collectors(self) -> tuple[str, ...]:
+        return self.listed
 
     def _point(self, name: str) -> None:
         if self._dies(name):
@@ -293,7 +297,8 @@ class SimPort(troubles.Storied):
         rows = list(state.tables.get("host", {}).values()) if state is not None else []
         others = [row["address"] for row in rows if row.get("uuid") != host.uuid]
         whole = len(others) < len(rows)  # a file without this host is no whole pool
-        nodes = [name for name in [*pool.hosts, COLLECTOR] if name != host.name]
+        collectors = [each.rpartition(":")[0] for each in self.listed] or [COLLECTOR]
+        nodes = [name for name in [*pool.hosts, *collectors] if name != host.name]
         near = any(
             (host.name, name) not in pool.cut_links and (name, host.name) not in pool.cut_links for name in nodes
         )

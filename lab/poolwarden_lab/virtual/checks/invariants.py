@@ -52,8 +52,8 @@ from poolwarden_lab.virtual.agent.agent import SimAgent
 from poolwarden_lab.virtual.checks.journal_rules import NEW_THINGS, Opinion
 from poolwarden_lab.virtual.checks.kills import Kills
 from poolwarden_lab.virtual.checks.own_starts import OwnStarts
+from poolwarden_lab.virtual.collector.collector import SimCollector
 from poolwarden_lab.virtual.collector.ledger import Commit, Ledger
-from poolwarden_lab.virtual.collector.shell import SimShell
 from poolwarden_lab.virtual.world.bmc import SimBmc
 from poolwarden_lab.virtual.world.network import COLLECTOR
 from poolwarden_lab.virtual.world.tapped import TappedPool
@@ -84,7 +84,7 @@ class WatchedPool(Protocol):
     @property
     def now(self) -> int: ...
     @property
-    def shell(self) -> SimShell | None: ...
+    def shell(self) -> SimCollector | None: ...
     @property
     def ledger(self) -> Ledger: ...
     @property
@@ -110,6 +110,7 @@ class Invariants:
         self.two_masters_allowed = ""
         self.by_hand: list[str] = []  # hosts that an administrator is about to promote himself
         self.kills = Kills(world)
+        self.in_common = ""  # the name of the journal that several collectors have in common; empty: each its own
         self._opinions: dict[str, Opinion] = {}
         self._seen_events = 0
         self._numbers: dict[str, tuple[int, int]] = {}
@@ -274,9 +275,11 @@ class Invariants:
 
     # ------------------------------------------------------------------------------------------ at commits and effects
 
-    def on_commit(self, shell: SimShell, commit: Commit) -> None:
-        """A transaction has become durable."""
-        self._alerts(shell.node, commit)
+    def on_commit(self, shell: SimCollector, commit: Commit) -> None:
+        """A transaction has become durable, or is in the archive of one of several collectors."""
+        self._alerts(self.in_common or shell.node, commit)
+        if self.in_common:
+            return
         if shell.node not in self._opinions:
             self.opinion(shell.node)  # with this commit in it
             return
@@ -284,6 +287,16 @@ class Invariants:
         ha_since = self._ha_since() if news else None
         for entry in commit.entries:
             self._opinions[shell.node].add(entry, shell, ha_since)
+
+    def on_shared(self, commit: Commit, shell: SimCollector | None) -> None:
+        """Several collectors' etcd has this. ``shell``: its owner's process, where that one guards the pool still."""
+        opinion = self._opinions.get(self.in_common)
+        if opinion is None:
+            self.opinion(self.in_common)  # with this commit in it
+            return
+        ha_since = self._ha_since() if any(entry.kind in NEW_THINGS for entry in commit.entries) else None
+        for entry in commit.entries:
+            opinion.add(entry, shell, ha_since)
 
     def _alerts(self, node: str, commit: Commit) -> None:
         for alert in commit.alerts:
@@ -298,10 +311,11 @@ class Invariants:
             elif age is not None and age < settling(topic):
                 self._fail("I18", f"the alert {about} was told {age} ms ago, and is over: {alert.text}")
 
-    def on_effect(self, shell: SimShell, effect: effects.Effect) -> None:
+    def on_effect(self, shell: SimCollector, effect: effects.Effect) -> None:
         """An effect is about to be performed."""
-        opinion = self.opinion(shell.node)
-        opinion.allows(effect, shell)
+        opinion = self.opinion(self.in_common or shell.node)
+        # One of several that has the pool no more acts on what it knew: whether it may, ownership_rules.py says.
+        opinion.allows(effect, shell, not self.in_common or shell is self.world.shell)
         if isinstance(effect, effects.SendOrder):
             self._truth(effect.order)
             self.own_starts.ordered(shell, effect.order, opinion.record)

@@ -21,7 +21,7 @@ from poolwarden_collector.core.model.asks import Ask
 from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.state.failover_record import Step
 from poolwarden_collector.core.state.pool_record import OwedWork, PoolRecord, apply
-from poolwarden_lab.virtual.collector.shell import SimShell
+from poolwarden_lab.virtual.collector.collector import SimCollector
 
 NEW_THINGS = (Kind.DECIDED, Kind.FENCE_INTENT, Kind.PROMOTE_INTENT, Kind.IN_PLACE_INTENT)
 INTENTS: dict[type, Kind | tuple[Kind, ...]] = {
@@ -63,9 +63,10 @@ class Opinion:
 
     # ------------------------------------------------------------------------------------------ entries
 
-    def add(self, entry: Entry, shell: SimShell, ha_since: int | None) -> None:
-        """A committed entry. ``ha_since``: since when HA is truly armed, ms."""
-        self._may_happen(entry, shell, ha_since)
+    def add(self, entry: Entry, shell: SimCollector | None, ha_since: int | None) -> None:
+        """A committed entry. ``ha_since``: since when HA is truly armed, ms. ``shell``: whose, if it is still there."""
+        if shell is not None:
+            self._may_happen(entry, shell, ha_since)
         before = self.record
         if entry.kind is Kind.DECIDED and before.failover is not None and before.failover.open:
             self._fail("I4", f"{entry.failover} was opened while {before.failover.id} is open")
@@ -94,7 +95,7 @@ class Opinion:
         key = entry.data.get("order") or entry.data.get("run") or entry.data.get("transfer") or ""
         self._intents.setdefault(entry.kind, set()).add(str(key))
 
-    def _may_happen(self, entry: Entry, shell: SimShell, ha_since: int | None) -> None:
+    def _may_happen(self, entry: Entry, shell: SimCollector, ha_since: int | None) -> None:
         """I8, judged from the durable state before this entry and from the truth about HA."""
         if entry.kind not in NEW_THINGS:
             return
@@ -135,9 +136,9 @@ class Opinion:
 
     # ------------------------------------------------------------------------------------------ effects
 
-    def allows(self, effect: effects.Effect, shell: SimShell) -> None:
-        """An effect is about to be performed."""
-        known = shell.pools.get(self.record.pool)
+    def allows(self, effect: effects.Effect, shell: SimCollector, owner: bool = True) -> None:
+        """An effect is about to be performed; ``owner``: by whoever writes this journal."""
+        known = shell.pools.get(self.record.pool) if owner else None
         if known is not None and known.record != self.record:
             self._fail("I6", "the engine's record is not the fold of the ledger")
         if isinstance(effect, effects.SendOrder):

@@ -15,7 +15,7 @@ from poolwarden_collector.core.model import orders as out
 from poolwarden_collector.core.state.pool_record import PoolRecord
 from poolwarden_lab.statedb import parse_map, parse_set
 from poolwarden_lab.virtual.checks.journal_rules import Opinion
-from poolwarden_lab.virtual.collector.shell import SimShell
+from poolwarden_lab.virtual.collector.collector import SimCollector
 from poolwarden_lab.virtual.world.tapped import TappedPool
 from poolwarden_lab.xapi.actions import Event
 
@@ -66,7 +66,7 @@ class OwnStarts:
         """Its owner does not wish it any more."""
         self._untagged[vm] = self._world.now
 
-    def ordered(self, shell: SimShell, order: out.Order, record: PoolRecord) -> None:
+    def ordered(self, shell: SimCollector, order: out.Order, record: PoolRecord) -> None:
         """An order is about to be sent."""
         kind, now = order.kind, self._world.now
         if not isinstance(kind, out.StartVm):

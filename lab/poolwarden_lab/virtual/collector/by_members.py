@@ -16,13 +16,13 @@ from poolwarden_collector.shell.fencing.member_runs import Ended, Proxies, not_r
 from poolwarden_lab.virtual.agent.member_fences import FENCE_AGENT
 
 if TYPE_CHECKING:
-    from poolwarden_lab.virtual.collector.shell import SimShell
+    from poolwarden_lab.virtual.collector.collector import SimCollector
 
 
 class ByMembers:
     """What the members of every pool run for one collector process."""
 
-    def __init__(self, shell: SimShell) -> None:
+    def __init__(self, shell: SimCollector) -> None:
         self._shell = shell
         self._proxies: dict[PoolId, Proxies] = {}
 

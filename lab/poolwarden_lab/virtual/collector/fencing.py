@@ -27,7 +27,7 @@ from poolwarden_lab.virtual.collector.by_members import ByMembers
 from poolwarden_lab.virtual.world.bmc import Run
 
 if TYPE_CHECKING:
-    from poolwarden_lab.virtual.collector.shell import SimShell
+    from poolwarden_lab.virtual.collector.collector import SimCollector
 
 DEFAULT_LIMIT_MS = 40_000
 BREATH_MS = 20
@@ -51,7 +51,7 @@ class Off:
 class SimFencer:
     """The fence agents that one collector process has started."""
 
-    def __init__(self, shell: SimShell) -> None:
+    def __init__(self, shell: SimCollector) -> None:
         self._shell = shell
         self._offs: list[Off] = []
         self._waiting: dict[str, deque[Begin]] = {}  # a device is there while an agent of it runs
@@ -224,6 +224,8 @@ class SimFencer:
             return False
         found: list[tuple[bool, str]] = []
         off.begun = True
+        world.switch_begun(self._shell, off.pool, off.run_id)
+        epoch = self._shell.roster.charge(off.pool).epoch
 
         def switch() -> None:
             # The fence agent is a process of its own: once begun, it ends even if the collector is gone.
@@ -232,6 +234,8 @@ class SimFencer:
             if isinstance(effect, effects.PowerOn):
                 found.append(bmc.on(world.now, self._reached(device)))
             else:
+                if bmc.powered() and self._reached(device):
+                    world.power_goes(off.pool, epoch)
                 ours = self._shell.alive and not self._shell.frozen and not off.over
                 found.append(bmc.off(world.now, self._reached(device), world.now if ours else began))
 
@@ -265,6 +269,10 @@ class SimFencer:
             off.over = True
             ended = ev.FenceEnded(off.host, off.run_id, False, not off.begun, text, self._shell.world.now, off.begun)
             self._shell.later(0, self._telling(off.pool, ended))
+
+    def busy(self, pool: PoolId) -> bool:
+        """Does a power switch of this pool wait or run?"""
+        return any(off.pool == pool for off in self._offs)
 
     def cut_off(self, pool: PoolId = "") -> None:
         """Kill every power switch (of this pool) that runs, which has no certain result any more; drop what waits."""

@@ -17,13 +17,13 @@ from poolwarden_collector.shell.agents.roster import Roster
 from poolwarden_collector.shell.loop import ready as on
 from poolwarden_collector.shell.loop.engine_loop import EngineLoop
 from poolwarden_collector.shell.queue.happening import Happening
+from poolwarden_lab.virtual.collector.collector import SimCollector
 from poolwarden_lab.virtual.collector.ledger import Commit, Ledger
 from poolwarden_lab.virtual.collector.points import Saboteur
-from poolwarden_lab.virtual.collector.process import SimProcess
 from poolwarden_lab.virtual.collector.surroundings import Counters, Settings, Surroundings
 
 
-class LoopDriver(SimProcess):
+class LoopDriver(SimCollector):
     """The loop, its ledger, and what waits for it; what it says is done by ``do``."""
 
     def __init__(
@@ -54,10 +54,6 @@ class LoopDriver(SimProcess):
         raise NotImplementedError
 
     # ------------------------------------------------------------------------------------------ what it asks for
-
-    @property
-    def epoch(self) -> int:
-        return self.roster.epoch
 
     def _clocks(self) -> tuple[int, int]:
         """A machine that sleeps is a process that stands still here: both clocks go on."""

@@ -13,13 +13,13 @@ from poolwarden_collector.shell.agents.messages import orders
 from poolwarden_collector.shell.loop.effect_table import EffectTable
 
 if TYPE_CHECKING:
-    from poolwarden_lab.virtual.collector.shell import SimShell
+    from poolwarden_lab.virtual.collector.collector import SimCollector
 
 
 class SimPerformer:
     """``own_target``: what the collector itself probes, by pool."""
 
-    def __init__(self, shell: SimShell) -> None:
+    def __init__(self, shell: SimCollector) -> None:
         self._shell = shell
         self._handovers = PoolHandovers(shell.order, shell.post)
         self.own_target: dict[PoolId, Target] = {}
@@ -42,6 +42,11 @@ class SimPerformer:
     def _send_settings(self, pool: PoolId, effect: effects.SendSettings) -> None:
         policy = self._shell.roster.config.policy_of(pool)
         self._shell.sessions.send(effect.host, orders.settings_message(policy, effect.targets))
+
+    def forget(self, pool: PoolId) -> None:
+        """The pool is another collector's: nothing of it goes on here."""
+        self.own_target.pop(pool, None)
+        self._handovers.forget(pool)
 
     def heard(self, pool: PoolId, event: Event) -> None:
         """Take an event on to the runs of members and to the pool's handovers."""

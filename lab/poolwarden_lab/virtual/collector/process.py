@@ -16,6 +16,7 @@ class SimProcess:
         self.saboteur = saboteur
         self.alive = True
         self.frozen = False
+        self.goes_on = False  # with what it had in hand when it stopped
         self.held: list[Callable[[], None]] = []
 
     def ended(self) -> None:
@@ -37,8 +38,12 @@ class SimProcess:
         """It goes on: what came meanwhile is taken now."""
         self.frozen = False
         held, self.held = self.held, []
-        for act in held:
-            self.enter(act)
+        self.goes_on = True
+        try:
+            for act in held:
+                self.enter(act)
+        finally:
+            self.goes_on = False
 
     def enter(self, act: Callable[[], None]) -> None:
         """Something comes in: now, later if the process stands still, never if it is dead."""

@@ -15,13 +15,14 @@ from poolwarden_collector.core.model import effects
 from poolwarden_collector.core.model import events as ev
 from poolwarden_collector.core.model import orders as out
 from poolwarden_collector.core.model.values import HostId, PoolId
+from poolwarden_collector.shell.agents.elsewhere import CAPABILITY, Elsewhere
 from poolwarden_collector.shell.agents.messages import orders
 from poolwarden_collector.shell.agents.messages.bounds import Implausible, admit
 from poolwarden_collector.shell.agents.stream import StreamState
 from poolwarden_lab.virtual.world.streams import Stream
 
 if TYPE_CHECKING:
-    from poolwarden_lab.virtual.collector.shell import SimShell
+    from poolwarden_lab.virtual.collector.collector import SimCollector
 
 APART = ("order", "challenge", "gate_answer")  # what may be told twice, or overtake
 
@@ -34,12 +35,13 @@ class Session:
     state: StreamState
     host: HostId = ""
     pool: PoolId = ""
+    sent_on: bool = False  # its pool is another collector's: nothing is heard on it any more
 
 
 class SimSessions:
     """Every stream of one collector process."""
 
-    def __init__(self, shell: SimShell) -> None:
+    def __init__(self, shell: SimCollector) -> None:
         self._shell = shell
         self._sessions: list[Session] = []
         self._of: dict[HostId, Session] = {}
@@ -56,7 +58,7 @@ class SimSessions:
         return receive
 
     def _on_message(self, session: Session, raw: bytes, sent_at: int) -> None:
-        if session not in self._sessions:
+        if session not in self._sessions or session.sent_on:
             return
         message = pb.AgentMessage.FromString(raw)
         if not session.host and not self._admit(session, message):
@@ -93,14 +95,37 @@ class SimSessions:
             if on_record:
                 self._shell.take(on_record, ev.HostRefused(hello.host_uuid, str(refusal)))
             return False
+        elsewhere = self._shell.owner_of(pool)
+        if elsewhere is not None:
+            session.state.introduce(message)
+            session.pool = pool
+            return self._send_on(session, elsewhere)
         policy = roster.config.policy_of(pool)
         session.host, session.pool = hello.host_uuid, pool
         session.state = StreamState(session.stream.number, pool, policy.probe_timeout, lambda: roster.limits(pool))
         older, self._of[session.host] = self._of.get(session.host), session
-        self._down(session, orders.welcome(self._shell.epoch, policy, roster.config.name))
+        self._down(session, orders.welcome(roster.charge(pool).epoch, policy, roster.config.name))
         if older is not None:
             older.stream.end()
         return True
+
+    def _send_on(self, session: Session, owner: Elsewhere) -> bool:
+        """False: it cannot follow, and is refused."""
+        session.sent_on = True
+        self._down(session, owner.message())
+        return CAPABILITY in session.state.capabilities
+
+    def send_on(self, pool: PoolId, owner: Elsewhere) -> None:
+        """Another collector has this pool from now on."""
+        for session in [each for each in self._sessions if each.pool == pool]:
+            if self._of.get(session.host) is session:
+                del self._of[session.host]
+            if not self._send_on(session, owner):
+                session.stream.end()
+
+    def unacknowledged(self, pool: PoolId, epoch: int) -> list[HostId]:
+        """Hosts whose agent has not said that this epoch is durable there."""
+        return [host for host, each in self._of.items() if each.pool == pool and each.state.acknowledged != epoch]
 
     def ended(self, stream: Stream) -> None:
         session = next((each for each in self._sessions if each.stream is stream), None)
@@ -109,7 +134,7 @@ class SimSessions:
         self._sessions.remove(session)
         if self._of.get(session.host) is session:
             del self._of[session.host]
-        if session.host:
+        if session.host and not session.sent_on:
             self._shell.take(session.pool, session.state.ended())
 
     def end_all(self) -> None:
@@ -128,13 +153,14 @@ class SimSessions:
         """False: that host has no stream."""
         session = self._of.get(order.host)
         if session is not None:
-            self._down(session, session.state.order_to_pb(order, self._shell.epoch, pool))
+            self._down(session, session.state.order_to_pb(order, self._shell.roster.charge(pool).epoch, pool))
         return session is not None
 
     def answer_gate(self, host: HostId, answer: effects.AnswerGate) -> None:
         session = self._of.get(host)
         if session is not None:
-            self._down(session, session.state.gate_to_pb(answer, self._shell.epoch))
+            epoch = self._shell.roster.charge(session.pool).epoch
+            self._down(session, session.state.gate_to_pb(answer, epoch))
 
     def _down(self, session: Session, message: pb.CollectorMessage) -> None:
         if session.stream.open and session.stream.down is not None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from poolwarden_lab.virtual.collector.collector import SimCollector
 from poolwarden_lab.virtual.collector.ledger import Ledger
 from poolwarden_lab.virtual.collector.points import Saboteur, nobody
-from poolwarden_lab.virtual.collector.shell import SimShell
 from poolwarden_lab.virtual.world.streams import Stream
 
 
@@ -16,7 +16,7 @@ class Station:
 
     node: str
     ledger: Ledger = field(default_factory=Ledger)
-    shell: SimShell | None = None
+    shell: SimCollector | None = None
     saboteur: Saboteur = nobody
     restart_after_ms: int | None = None
     anchors: tuple[bool, ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from poolwarden_lab.virtual.collector.collector import SimCollector
 from poolwarden_lab.virtual.collector.ledger import Ledger
 from poolwarden_lab.virtual.collector.points import Saboteur, nobody
 from poolwarden_lab.virtual.collector.shell import SimShell
@@ -23,10 +24,10 @@ class CollectorFaults(Ground):
     @property
     def station(self) -> Station:
         """The first collector's machine."""
-        return self.stations[COLLECTOR]
+        return next(iter(self.stations.values()))
 
     @property
-    def shell(self) -> SimShell | None:
+    def shell(self) -> SimCollector | None:
         return self.station.shell
 
     @property
@@ -53,13 +54,18 @@ class CollectorFaults(Ground):
         """A new process on the disk as it is. With a full disk it dies at once, and is started again."""
         station = self.stations[node]
         try:
-            shell = SimShell(self.surroundings(), station.ledger, self.settings, self.counters, station.saboteur, node)
+            shell = self.new_process(station)
         except OSError:
             self.later(RETRY_START_MS, lambda: None if station.runs else self.start_collector(node))
             return
         shell.anchors = station.anchors
         station.shell = shell
         shell.start()
+
+    def new_process(self, station: Station) -> SimCollector:
+        """A collector's process on that machine, not started yet. Raises OSError: the disk is full."""
+        settings, counters = self.settings, self.counters
+        return SimShell(self.surroundings(), station.ledger, settings, counters, station.saboteur, station.node)
 
     def surroundings(self) -> Surroundings:
         raise NotImplementedError

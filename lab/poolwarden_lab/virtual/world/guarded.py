@@ -19,8 +19,8 @@ from poolwarden_lab.statedb import parse_state
 from poolwarden_lab.virtual.agent.agent import AFTER_BOOT_MS, SimAgent
 from poolwarden_lab.virtual.agent.member_fences import FENCE_AGENT, MemberFences
 from poolwarden_lab.virtual.checks.invariants import Invariants
+from poolwarden_lab.virtual.collector.collector import SimCollector
 from poolwarden_lab.virtual.collector.ledger import Ledger
-from poolwarden_lab.virtual.collector.shell import SimShell
 from poolwarden_lab.virtual.collector.station import Station
 from poolwarden_lab.virtual.collector.surroundings import Settings
 from poolwarden_lab.virtual.world.bmc import NEVER, SimBmc
@@ -63,11 +63,11 @@ class Around(Protocol):
     settings: Settings
     stations: dict[str, Station]
 
-    @property
-    def shell(self) -> SimShell | None: ...
-    @property
-    def ledger(self) -> Ledger: ...
-    def dial(self, name: str) -> Stream | None: ...
+    def guardian(self, pool: str) -> SimCollector | None: ...
+    def journal(self) -> Ledger: ...
+    def dial(self, name: str, node: str = "") -> Stream | None: ...
+    def decided_by(self, pool: str) -> int: ...
+    def obeyed(self, name: str, epoch: int, kind: str, decided_by: int) -> None: ...
     def watch(self, name: str) -> None: ...
     def story(self) -> str: ...
 
@@ -119,12 +119,12 @@ class GuardedPool:
         return self.world.network
 
     @property
-    def shell(self) -> SimShell | None:
-        return self.world.shell
+    def shell(self) -> SimCollector | None:
+        return self.world.guardian(self.uuid)
 
     @property
     def ledger(self) -> Ledger:
-        return self.world.ledger
+        return self.world.journal()
 
     @property
     def settings(self) -> Settings:
@@ -133,12 +133,21 @@ class GuardedPool:
     def at(self, ms: int, act: Callable[[], None]) -> None:
         self.world.clock.at(ms, act)
 
-    def dial(self, name: str) -> Stream | None:
-        return self.world.dial(name)
+    def dial(self, name: str, node: str = "") -> Stream | None:
+        return self.world.dial(name, node)
+
+    def decided_by(self) -> int:
+        """With which epoch something new was decided here last, where there are several collectors; 0: with none."""
+        return self.world.decided_by(self.uuid)
+
+    def obeyed(self, name: str, epoch: int, kind: str, decided_by: int) -> None:
+        """An agent has carried out an order."""
+        self.world.obeyed(name, epoch, kind, decided_by)
 
     def entries_of(self, node: str) -> Iterator[Entry]:
-        """This collector's journal of this pool."""
-        return self.world.stations[node].ledger.entries(self.uuid)
+        """This collector's journal of this pool; of a name that is none of theirs: what they have in common."""
+        station = self.world.stations.get(node)
+        return (station.ledger if station is not None else self.ledger).entries(self.uuid)
 
     def bmc(self, device: str) -> SimBmc:
         return self.bmcs[device]

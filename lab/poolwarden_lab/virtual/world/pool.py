@@ -23,9 +23,10 @@ from poolwarden_collector.core.state.live import Pool
 from poolwarden_collector.core.state.pool_record import PoolRecord
 from poolwarden_lab.virtual.agent.agent import SimAgent
 from poolwarden_lab.virtual.checks.invariants import Invariants
-from poolwarden_lab.virtual.collector.ledger import Commit
+from poolwarden_lab.virtual.checks.ownership_rules import OwnershipRules
+from poolwarden_lab.virtual.collector.collector import SimCollector
+from poolwarden_lab.virtual.collector.ledger import Commit, Ledger
 from poolwarden_lab.virtual.collector.outbox import Webhook
-from poolwarden_lab.virtual.collector.shell import SimShell
 from poolwarden_lab.virtual.collector.station import Station
 from poolwarden_lab.virtual.collector.surroundings import Counters, Settings, Surroundings
 from poolwarden_lab.virtual.faults.agents import AgentFaults
@@ -36,8 +37,10 @@ from poolwarden_lab.virtual.faults.links import LinkFaults
 from poolwarden_lab.virtual.faults.local_root import LocalRoot
 from poolwarden_lab.virtual.faults.machines import HostFaults
 from poolwarden_lab.virtual.faults.toolstacks import ToolstackFaults
+from poolwarden_lab.virtual.several.cluster import Cluster
+from poolwarden_lab.virtual.several.shared_shell import SharedShell
 from poolwarden_lab.virtual.world.administrators import Administrators
-from poolwarden_lab.virtual.world.ground import HostName
+from poolwarden_lab.virtual.world.ground import HostName, NoSuchThing
 from poolwarden_lab.virtual.world.guarded import GuardedPool
 from poolwarden_lab.virtual.world.network import COLLECTOR, Network
 from poolwarden_lab.virtual.world.spec import BMC, QUIET_MS, PoolSpec
@@ -64,7 +67,14 @@ class World(
 ):
     """See the module's words."""
 
-    def __init__(self, pools: Sequence[PoolSpec] = (PoolSpec(),), seed: int = 0, policy: Policy | None = None) -> None:
+    def __init__(
+        self,
+        pools: Sequence[PoolSpec] = (PoolSpec(),),
+        seed: int = 0,
+        policy: Policy | None = None,
+        collectors: int = 0,
+    ) -> None:
+        """``collectors``: so many over etcd, c1, c2 ...; 0: one alone, ``collector``."""
         self.random = random.Random(seed)
         self._lots = random.Random(f"{seed}/lots")
         self.clock = WatchedClock()
@@ -79,7 +89,9 @@ class World(
         self._requests = 0
         self._connections = 0
         self._asked: list[tuple[str, str]] = []  # node and request of commands without an answer yet
-        self.stations: dict[str, Station] = {COLLECTOR: Station(COLLECTOR)}
+        self.cluster = Cluster(self, collectors) if collectors else None
+        nodes = self.cluster.nodes if self.cluster is not None else [COLLECTOR]
+        self.stations: dict[str, Station] = {node: Station(node) for node in nodes}
         self.delivered: list[tuple[int, int, str]] = []  # when, at which attempt, its title and body
         self.webhook = Webhook(
             lambda ms, do: self.at(self.now + ms, do),
@@ -95,6 +107,7 @@ class World(
         self.settings = Settings(self.policy, devices, pools=own)
         self._by_uuid = {pool.uuid: pool for pool in self.pools.values()}
         self.clock.after_event = self.check
+        self.ownership = OwnershipRules(self, self.cluster) if self.cluster is not None else None
 
     def check(self) -> None:
         """After every event: the invariants of every pool that may have changed."""
@@ -105,6 +118,8 @@ class World(
                 pool.invariants.check()
         if self._asked:
             self._take_replies()
+        if self.ownership is not None:
+            self.ownership.check()
 
     # ------------------------------------------------------------------------------------------ time
 
@@ -128,7 +143,8 @@ class World(
         for pool in self.pools.values():
             for name in pool.names:
                 pool.boot(name)
-        self.start_collector()
+        for node in self.stations:
+            self.start_collector(node)
         for pool in self.pools.values():
             pool.pool.boot_ms = BOOT_MS  # from here on a host that is powered on has to boot first
         if settle:
@@ -157,10 +173,21 @@ class World(
     def lot(self) -> int:
         return self._lots.getrandbits(LOT_BITS)
 
-    def dial(self, name: str) -> Stream | None:
-        """An agent's connection attempt; None: refused or lost."""
+    def new_process(self, station: Station) -> SimCollector:
+        return self.cluster.shell(station) if self.cluster is not None else super().new_process(station)
+
+    def guardian(self, pool: PoolId) -> SimCollector | None:
+        """The collector that guards this pool; None: none does."""
+        return self.cluster.guardian(pool) if self.cluster is not None else self.shell
+
+    def journal(self) -> Ledger:
+        """What is durable: one collector's own, several ones' in etcd."""
+        return self.cluster.ledger if self.cluster is not None else self.ledger
+
+    def dial(self, name: str, node: str = "") -> Stream | None:
+        """An agent's connection attempt, to this collector or to its own; None: refused or lost."""
         place = self.find(name)
-        station = self.stations[place.pool.collector_of.get(name, COLLECTOR)]
+        station = self.stations[node or place.pool.collector_of.get(name, COLLECTOR)]
         shell = station.shell
         lost = not self.network.both_ways(name, station.node) or place.pool.pool.deaf(name)
         if shell is None or not shell.alive or shell.frozen or lost:
@@ -177,37 +204,54 @@ class World(
         station.streams = [each for each in station.streams if each.open] + [stream]
         return stream
 
-    def reaches(self, shell: SimShell, node: str) -> bool:
+    def reaches(self, shell: SimCollector, node: str) -> bool:
         return self.network.both_ways(shell.node, node)
 
-    def probe(self, shell: SimShell, pool: PoolId, address: str, timeout_ms: int) -> ProbeOutcome:
+    def probe(self, shell: SimCollector, pool: PoolId, address: str, timeout_ms: int) -> ProbeOutcome:
         known = self._by_uuid.get(pool)
         if known is None:  # a host that was set apart: the pool that it makes by itself
             known = next((each for each in self.pools.values() if each.host_at(address) is not None), self.of())
         return known.probe(address, timeout_ms, shell.node)
 
-    def collector_killed(self, shell: SimShell) -> None:
+    def collector_killed(self, shell: SimCollector) -> None:
         self.kills_of_collector += 1
         station = self.stations[shell.node]
         if station.restart_after_ms is not None:
             self.later(station.restart_after_ms, lambda: None if station.runs else self.start_collector(shell.node))
 
-    def step_broke(self, shell: SimShell, pool: PoolId, error: Exception) -> None:
+    def step_broke(self, shell: SimCollector, pool: PoolId, error: Exception) -> None:
         """Production drops such a step and goes on; here it is a fault of the engine, unless a test has made it."""
         if pool not in self.may_break:
             raise error
 
-    def performed(self, shell: SimShell, pool: PoolId, effect: effects.Effect) -> None:
+    def performed(self, shell: SimCollector, pool: PoolId, effect: effects.Effect) -> None:
         if pool in self._by_uuid:
             self._by_uuid[pool].invariants.on_effect(shell, effect)
+            if self.ownership is not None and isinstance(shell, SharedShell):
+                self.ownership.on_effect(shell, pool, effect)
 
-    def committed(self, shell: SimShell, commit: Commit) -> None:
+    def decided_by(self, pool: PoolId) -> int:
+        return self.ownership.decided_by(pool) if self.ownership is not None else 0
+
+    def obeyed(self, name: str, epoch: int, kind: str, decided_by: int) -> None:
+        if self.ownership is not None:
+            self.ownership.obeyed(name, epoch, kind, decided_by)
+
+    def switch_begun(self, shell: SimCollector, pool: PoolId, run: str) -> None:
+        if self.ownership is not None:
+            self.ownership.off_begun(shell, pool, run)
+
+    def power_goes(self, pool: PoolId, epoch: int) -> None:
+        if self.ownership is not None:
+            self.ownership.power_goes(pool, epoch)
+
+    def committed(self, shell: SimCollector, commit: Commit) -> None:
         if commit.pool in self._by_uuid:
             self._by_uuid[commit.pool].invariants.on_commit(shell, commit)
         if commit.alerts or any(entry.kind is Kind.COLLECTOR_STARTED for entry in commit.entries):
             self.webhook.nudge(shell.ledger, lambda: shell.alive)
 
-    def heard(self, shell: SimShell, host: HostId, sent_at: int) -> None:
+    def heard(self, shell: SimCollector, host: HostId, sent_at: int) -> None:
         for pool in self.pools.values():
             if (name := pool.name_of(host)) in pool.pool.hosts:
                 pool.invariants.on_heard(name, sent_at)
@@ -223,7 +267,8 @@ class World(
         host: what it is about (0 or empty: a pool). pool: where it is about a pool and there are several.
         """
         shell = self.stations[node].shell
-        assert shell is not None
+        if shell is None:
+            raise NoSuchThing(f"{node} does not run")
         self._requests += 1
         request = f"request-{self._requests}"
         place = self.find(host) if host else None

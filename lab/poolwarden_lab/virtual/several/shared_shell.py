@@ -1,0 +1,226 @@
+"""One of several collectors in virtual time: production's service of one of several, on etcd as it is modelled.
+
+What runs as in production: SharedService with its engine's loop, its inbox, its store in etcd and its commits in doubt,
+the membership with its renewals, and whoever looks after which pools it has (keeper.py). What is the world's: streams,
+fence agents, the own disk.
+
+A process that stands still goes on with what it had in hand: what it asked etcd for is carried out meanwhile, what it
+was about to begin is begun when it goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from poolwarden_collector.core.model import effects
+from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model.values import Ms, PoolId
+from poolwarden_collector.shell.agents.elsewhere import NOBODYS, Elsewhere
+from poolwarden_collector.shell.agents.roster import Roster
+from poolwarden_collector.shell.cluster.etcd import Etcd
+from poolwarden_collector.shell.cluster.membership import Membership
+from poolwarden_collector.shell.cluster.names import Names
+from poolwarden_collector.shell.loop import ready as on
+from poolwarden_collector.shell.loop.engine_loop import EngineLoop
+from poolwarden_collector.shell.loop.service import Service
+from poolwarden_collector.shell.loop.shared_service import SharedService
+from poolwarden_collector.shell.queue.inbox import Inbox
+from poolwarden_lab.virtual.collector.collector import SimCollector
+from poolwarden_lab.virtual.collector.ledger import Commit, Ledger
+from poolwarden_lab.virtual.collector.points import CollectorKilled, Saboteur
+from poolwarden_lab.virtual.collector.surroundings import Counters, Settings, Surroundings
+from poolwarden_lab.virtual.several.archive import LedgerArchive, Told
+from poolwarden_lab.virtual.several.keeper import Keeper
+from poolwarden_lab.virtual.several.process_loop import ProcessGone, ProcessLoop
+from poolwarden_lab.virtual.several.store import PointedStore
+
+AGENTS_PORT = 7700
+
+
+def address_of(node: str) -> str:
+    """Where a collector is reached by agents."""
+    return f"{node}:{AGENTS_PORT}"
+
+
+class SharedShell(SimCollector):
+    """One collector process, from its start to its end."""
+
+    def __init__(
+        self,
+        world: Surroundings,
+        ledger: Ledger,
+        settings: Settings,
+        counters: Counters,
+        saboteur: Saboteur,
+        node: str,
+        etcd: Etcd,
+        names: Names,
+        told: Told,
+    ) -> None:
+        super().__init__(world, saboteur)
+        self.ledger, self.settings, self.counters = ledger, settings, counters
+        self.etcd, self.names = etcd, names
+        self.loop = ProcessLoop(lambda: world.now, world.at)  # type: ignore[abstract]
+        self.loop.at_await = self._at_await
+        self.membership = Membership(names, node, address_of(node), lambda: world.now)
+        self.roster = Roster(settings.config(), world.lot() + 1, lambda: world.now, one_of_several=True)
+        self.roster.right = lambda: self.membership.right(world.now).why_not
+        self.equip(node)
+        self.inbox = Inbox(lambda: world.now)
+        archive = LedgerArchive(ledger, lambda: world.now, self._epoch_of, told, self._archived)
+        self.store = PointedStore(etcd, names, lambda: world.now, self._at_commit)
+        self.service = _Service(self, archive)
+        self.keeper = Keeper(self)
+        self.service.on_absence(self.fencer.cut_off)
+        self.service.on_stand_down(self.fencer.cut_off)
+        self.service.on_loss(self.keeper.lost)
+        self.service.on_give_up(self.keeper.give_up)
+
+    def start(self) -> None:
+        """Join the others, and guard what it comes to own."""
+        self.loop.own(self._run())
+        self.loop.own(self.keeper.stay())
+        self.loop.own(self.keeper.look_after())
+        self.later(self.settings.policy.probe_interval, self.probe_targets)
+
+    async def _run(self) -> None:
+        await self.service.begin()
+        await self.service.run()
+
+    def beside(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do it beside everything else; its error ends the run."""
+        self.loop.own(work)
+
+    # ------------------------------------------------------------------------------------------ life
+
+    def ended(self) -> None:
+        self.loop.end()
+        super().ended()
+
+    def freeze(self) -> None:
+        super().freeze()
+        self.loop.stand_still()
+
+    def thaw(self) -> None:
+        super().thaw()
+        self.loop.go_on()
+
+    def may_die(self, what: str, when: str, number: int, names: str) -> None:
+        try:
+            super().may_die(what, when, number, names)
+        except CollectorKilled:
+            self.die()
+            raise ProcessGone from None
+
+    def _at_await(self) -> None:
+        self.counters.awaits += 1
+        try:
+            super().may_die("await", "before", self.counters.awaits, self.node)
+        except CollectorKilled:
+            self.die()
+
+    # ------------------------------------------------------------------------------------------ what comes in
+
+    def take(self, pool: PoolId, event: ev.Event) -> None:
+        self.inbox.post(pool, event)
+
+    def reload(self, settings: Settings) -> None:
+        change = on.Reconfiguration(settings.config(), settings.devices, "SIGHUP", ("its settings",))
+
+        def follow_up() -> None:
+            self.settings = settings
+
+        def begin() -> None:
+            self.loop.own(self.service.reconfigure(change, follow_up))
+
+        self.enter(begin)
+
+    def owner_of(self, pool: PoolId) -> Elsewhere | None:
+        """Who has a pool, as this collector knows it; None: it has."""
+        if self.roster.owns(pool):
+            return None
+        self.keeper.announced.add(pool)
+        return self.keeper.owner_of(pool) or NOBODYS
+
+    # ------------------------------------------------------------------------------------------ the service's
+
+    def perform(self, pool: PoolId, effect: effects.Effect) -> None:
+        try:
+            self.begin_effect(pool, effect)
+        except AssertionError as error:
+            raise self.loop.fail(error) from None
+
+    def heard(self, pool: PoolId, event: ev.Event) -> None:
+        self._performer.heard(pool, event)
+
+    def forget(self, pool: PoolId, why: str) -> None:
+        self.fencer.cut_off(pool)
+        self._performer.forget(pool)
+        self.sessions.send_on(pool, Elsewhere("", "", why))
+
+    def broke(self, pool: PoolId, error: Exception) -> None:
+        """A step was dropped."""
+        try:
+            self.world.step_broke(self, pool, error)
+        except Exception as meant:
+            raise self.loop.fail(meant) from None
+
+    def _epoch_of(self, pool: PoolId) -> int:
+        return self.roster.charge(pool).epoch if pool else self.ledger.epoch
+
+    def _archived(self, commit: Commit) -> None:
+        try:
+            self.world.committed(self, commit)
+        except AssertionError as error:
+            raise self.loop.fail(error) from None
+
+    def _at_commit(self, when: str, names: str) -> None:
+        self.counters.commits += when == "before"
+        self.may_die("commit", when, self.counters.commits, names)
+
+
+class _Service(SharedService):
+    """Production's service, whose clocks are the world's and whose disk takes no time."""
+
+    def __init__(self, shell: SharedShell, archive: LedgerArchive) -> None:
+        super().__init__(shell.roster, shell.inbox, archive, shell, shell.store, anchors=lambda: shell.anchors)
+        self._shell = shell
+        self.loop = EngineLoop(self.roster, shell.settings.devices, *self._clocks())  # a world's devices are in no file
+        self.processor_s = shell.loop.time  # a turn ends with each instant of the world's time
+
+    def _clocks(self) -> tuple[Ms, Ms]:
+        now = self.roster.now()
+        return now, now
+
+    async def write(self, call: Callable[..., Any], *args: Any, **named: Any) -> Any:
+        if self._shell.ledger.slow_ms:
+            await asyncio.sleep(self._shell.ledger.slow_ms / 1000)
+        return call(*args, **named)
+
+    def _do(self, act: on.Act) -> None:
+        super()._do(act)
+        if isinstance(act, on.Broke):
+            self._shell.broke(act.happening.pool, act.error)
+
+    async def rest(self, pool: PoolId) -> bool:
+        """Take no event of this pool from here on, and be between two of them; false: it is another's already."""
+        while True:
+            await self._free(pool)
+            async with self._between_events:
+                if not self.roster.owns(pool):
+                    return False
+                if pool not in self._open:
+                    self._open.add(pool)
+                    self._inbox.hold(pool)
+                    return True
+
+    def hand_off(self, pool: PoolId, why: str) -> None:
+        """It rests, and is another's now."""
+        self._release(pool, why)
+        self.go_on(pool)
+
+    def go_on(self, pool: PoolId) -> None:
+        """It rested, and goes on."""
+        Service._over(self, pool)
