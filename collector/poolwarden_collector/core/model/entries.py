@@ -143,6 +143,7 @@ class Kind(Enum):
     HOOK_ASKED = "hook-asked"
     ENROLMENT = "enrolment"
     FOLDED = "folded"
+    RECORD_MOVED = "record-moved"
 
 
 # What only informs: nothing durable follows from it, and no decision is made again from it. Where a pool writes too

@@ -360,6 +360,11 @@ def _alert(record: PoolRecord, entry: Entry) -> PoolRecord:
     return replace(record, incidents=incident, open_alerts=opened, titles=titles, severities=severities, told=told)
 
 
+def _moved(record: PoolRecord, entry: Entry) -> PoolRecord:
+    """It brings a whole record (decision_input.py reads it), in whose place the entries before it mean nothing."""
+    raise ValueError("a record that was moved here is begun with, and not folded into another one")
+
+
 def _pool_listed(record: PoolRecord, entry: Entry) -> PoolRecord:
     generation = int(entry.data.get("generation", 0)) or record.generation
     return replace(record, listed=frozenset(entry.data["hosts"]), generation=generation)
@@ -414,6 +419,7 @@ _CHANGES: dict[Kind, Callable[[PoolRecord, Entry], PoolRecord]] = {
     Kind.JOURNAL_SHORT: lambda r, e: replace(r, short=True),
     Kind.JOURNAL_SHORT_OVER: lambda r, e: replace(r, short=False),
     Kind.ASSUMPTIONS: lambda r, e: replace(r, assumptions=fold_assumptions(r.assumptions, e)),
+    Kind.RECORD_MOVED: _moved,
     Kind.OPINION_SETTLED: lambda r, e: replace(r, doubted=""),
     Kind.HA_SEEN: lambda r, e: replace(r, ha_armed=frozenset(e.data["hosts"])),
     Kind.HOST_LEFT: _host_left,

@@ -11,6 +11,7 @@
     enrolment/changes                 which rows of enrolment changed last         none
     enrolment/rows/<kind>/<key>       tokens, keys, certificates, denials          none
     generation                        raised by a person after a restore           none
+    moved                             a move to or from one collector's file       none
 
 A name from elsewhere (a pool's UUID, a collector's, a site's) is quoted, so that none reaches into another's keys.
 Owners stand beside each other, so that all of them are one read.
@@ -41,6 +42,11 @@ class Names:
     def generation(self) -> str:
         """How often etcd was restored."""
         return f"{self.prefix}/generation"
+
+    @property
+    def moved(self) -> str:
+        """That the installation is being moved, or was moved away (shell/migration)."""
+        return f"{self.prefix}/moved"
 
     @property
     def assigner(self) -> str:

@@ -62,7 +62,7 @@ class Ownership:
     def compare(self) -> tuple[Compare, ...]:
         """What every write for this pool compares."""
         # safety: with these an owner that has been deposed, asleep or not, writes nothing more.
-        return (Created(self.owner_key, self.revision), Holds(self.generation_key, _number(self.generation)))
+        return (Created(self.owner_key, self.revision), Holds(self.generation_key, generation_text(self.generation)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ def claim(names: Names, standing: Standing, pool: PoolId, lot: int) -> Exchange[
     asked = Txn(
         (
             Created(owner, 0),
-            Holds(names.generation, _number(generation)),
+            Holds(names.generation, generation_text(generation)),
             # safety: the lease of a member that is gone makes nobody an owner.
             Created(names.member(standing.collector), standing.revision),
         ),
@@ -110,7 +110,7 @@ def claim(names: Names, standing: Standing, pool: PoolId, lot: int) -> Exchange[
     kept = done.found[0].one
     if kept is not None:
         return _as_found(names, standing, pool, kept)
-    now = _generation_in(done.found[1].one)
+    now = generation_in(done.found[1].one)
     other = f"the generation is {now} now" if now != generation else "its own place among the collectors is gone"
     return NotClaimed(other)
 
@@ -146,7 +146,7 @@ class NotRaised:
 def generation_of(names: Names) -> Exchange[int]:
     """The generation; 0: none is set, so nobody can own anything."""
     found: Found = yield Get(names.generation)
-    return _generation_in(found.one)
+    return generation_in(found.one)
 
 
 def raise_generation(names: Names, to: int = 0) -> Exchange[Raised | NotRaised]:
@@ -155,7 +155,10 @@ def raise_generation(names: Names, to: int = 0) -> Exchange[Raised | NotRaised]:
     Raises EtcdError: ask for the same ``to`` again.
     """
     found: Found = yield Get(names.generation)
-    before = _generation_in(found.one)
+    before = generation_in(found.one)
+    moved: Found = yield Get(names.moved)
+    if moved.one is not None:
+        return NotRaised("its pools are with one collector's file, or on their way; poolwarden-collector store show")
     wanted = to or before + 1
     if wanted <= before:
         return NotRaised(f"the generation is {before} already; it only rises")
@@ -164,7 +167,9 @@ def raise_generation(names: Names, to: int = 0) -> Exchange[Raised | NotRaised]:
     unchanged: Compare = Created(names.generation, 0)
     if found.one is not None:
         unchanged = Holds(names.generation, found.one.value)
-    done: TxnDone = yield Txn((unchanged,), (Put(names.generation, _number(wanted)),))
+    # safety: pools that were moved to one collector's file have an owner there.
+    compare = (unchanged, Created(names.moved, 0))
+    done: TxnDone = yield Txn(compare, (Put(names.generation, generation_text(wanted)),))
     return Raised(wanted) if done.succeeded else NotRaised("somebody else has raised it meanwhile")
 
 
@@ -207,12 +212,14 @@ def revision_in(handed: Kept) -> int:
     return revision if isinstance(revision, int) else 0
 
 
-def _generation_in(kept: Kept | None) -> int:
+def generation_in(kept: Kept | None) -> int:
+    """The number that its key holds; 0: there is none."""
     text = kept.value.decode(errors="replace") if kept is not None else ""
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 4 else 0
 
 
-def _number(generation: int) -> bytes:
+def generation_text(generation: int) -> bytes:
+    """What its key holds."""
     return str(generation).encode()
 
 

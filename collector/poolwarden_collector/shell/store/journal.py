@@ -59,6 +59,7 @@ from poolwarden_collector.shell.store.journal_records import Records
 from poolwarden_collector.shell.store.journal_rows import Row as Row
 from poolwarden_collector.shell.store.journal_rows import release as release
 from poolwarden_collector.shell.store.journal_rows import signed, stored, unsigned
+from poolwarden_collector.shell.store.move_calls import MoveCalls
 from poolwarden_collector.shell.store.operator_calls import OperatorCalls
 from poolwarden_collector.shell.store.parcels import ChannelState, Routes
 from poolwarden_collector.shell.store.parcels import Parcel as Parcel
@@ -87,7 +88,7 @@ class TooLong(JournalError):
     """A question for people would take too long; ask for less."""
 
 
-class Journal(Records, Questions, DamageCalls, OperatorCalls, HookCalls, SilenceCalls, ArchiveCalls):
+class Journal(Records, Questions, DamageCalls, OperatorCalls, HookCalls, SilenceCalls, ArchiveCalls, MoveCalls):
     """The journal in ``state_dir``; usable from any thread, one call at a time.
 
     ``sinks`` names the channels of alerts, ``routes`` tells which of them each alert reaches (without it: all);

@@ -12,6 +12,7 @@ from sqlite_utils import Database
 
 from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.values import Ms, PoolId
+from poolwarden_collector.core.state.decision_input import BadInput, unpack_record
 from poolwarden_collector.core.state.pool_record import BadEntry, PoolRecord, apply
 from poolwarden_collector.shell import clock
 from poolwarden_collector.shell.store import retention, salvage, snapshots
@@ -65,7 +66,7 @@ class Records:
             # safety: an archive may have holes, and what a record is folded to without them looks like any other.
             if reached(db, pool) is not None:
                 raise JournalError(f"{self.path}: {_ARCHIVE}")
-            seq, record = snapshots.newest(db, pool)
+            seq, record = _base(db, pool)
         return _folded(self.path, record, self._rows_of(pool, seq))[0]
 
     def _rows_of(self, pool: PoolId, after: int) -> Iterator[tuple[dict[str, Any], dict[int, str]]]:
@@ -144,10 +145,21 @@ class Records:
             retention.remove(db, cut)
 
     def _snapshot(self, db: sqlite3.Connection, pool: PoolId, releases: dict[int, str]) -> list[snapshots.Snapshot]:
-        after, record = snapshots.newest(db, pool)
+        after, record = _base(db, pool)
         record, seq = _folded(self.path, record, _rows_beside(db, pool, after, releases))
         made = snapshots.made(record, seq)
         return [made] if made is not None else []
+
+
+def _base(db: Any, pool: PoolId) -> tuple[int, PoolRecord]:
+    """What is begun with, and the entry up to which that goes: a snapshot, or nothing before a record that came whole.
+
+    safety: what stands before such a record may have holes, and is not folded.
+    """
+    seq, record = snapshots.newest(db, pool)
+    query = "SELECT coalesce(max(seq), 0) AS seq FROM entries WHERE pool = ? AND kind = ?"
+    (moved,) = db.execute(query, [pool, Kind.RECORD_MOVED.value]).fetchone()
+    return (int(moved) - 1, PoolRecord(pool)) if moved > seq else (seq, record)
 
 
 def _long_tail(db: sqlite3.Connection, pool: PoolId) -> bool:
@@ -162,9 +174,12 @@ def _over_a_hole(db: sqlite3.Connection, pool: PoolId, lost: int) -> bool:
 
 
 def _told_behind(db: sqlite3.Connection, pool: PoolId, lost: int) -> bool:
-    """Have the pool's hosts said, since entries were lost, that this journal is not the newest, or a person enough?"""
-    query = "SELECT 1 FROM entries WHERE pool = ? AND kind IN (?, ?) AND seq > ?"
-    which = [pool, Kind.RESTORED.value, Kind.JOURNAL_SHORT_OVER.value, lost]
+    """Have the pool's hosts said, since entries were lost, that this journal is not the newest, or a person enough?
+
+    A record that came whole is short of nothing that was lost before.
+    """
+    query = "SELECT 1 FROM entries WHERE pool = ? AND kind IN (?, ?, ?) AND seq > ?"
+    which = [pool, Kind.RESTORED.value, Kind.JOURNAL_SHORT_OVER.value, Kind.RECORD_MOVED.value, lost]
     return db.execute(query, which).fetchone() is not None
 
 
@@ -190,8 +205,8 @@ def _folded(
     for row, releases in rows:
         entry, last = entry_of(path, row, releases), row["seq"]
         try:
-            record = apply(record, entry)
-        except BadEntry as error:
+            record = unpack_record(entry.data["record"]) if entry.kind is Kind.RECORD_MOVED else apply(record, entry)
+        except (BadEntry, BadInput, KeyError) as error:
             raise not_understood(path, row, releases, str(error)) from error
     return record, last
 

@@ -139,6 +139,7 @@ _RECORD = (
     Kind.RESTORED,
     Kind.JOURNAL_SHORT,
     Kind.JOURNAL_SHORT_OVER,
+    Kind.RECORD_MOVED,
     Kind.OPINION_SETTLED,
     Kind.APPROVED,
     Kind.DENIED,

@@ -1,0 +1,246 @@
+"""A single collector's pools into etcd, with that collector stopped; run again after whatever has cut it off.
+
+Rules
+-----
+* In this order: a mark in etcd, each pool's record with its open alerts and the power-offs without an end, all of it
+  read back and compared field by field, then the journal becomes an archive, then the generation is set. Before the
+  archive the collector may start on its file again, and etcd has nothing that counts; after it nobody can start on the
+  file, and running this again ends the move.
+* Each pool's journal in etcd goes on behind every number of the file's, so that no occurrence of an alert comes twice.
+* The generation is above every epoch that this collector or an agent has had.
+* What decides nothing stays in the archive: history, decisions' inputs, deliveries, hooks' runs, calls of operators.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from enum import Enum, auto
+from typing import Any
+
+from poolwarden_collector.core.model import epoch
+from poolwarden_collector.core.model.values import PoolId
+from poolwarden_collector.shell.cluster import commits
+from poolwarden_collector.shell.cluster.commit_text import OpenAlert, PoolTail, record_text, take_shots
+from poolwarden_collector.shell.cluster.commits import Deposed
+from poolwarden_collector.shell.cluster.etcd import (
+    Created,
+    Delete,
+    Etcd,
+    Holds,
+    Op,
+    Put,
+    Txn,
+    TxnDone,
+    behind,
+    carry_out,
+    unfit,
+)
+from poolwarden_collector.shell.cluster.names import Names
+from poolwarden_collector.shell.cluster.ownership import advice, generation_text
+from poolwarden_collector.shell.migration.place import Mark, Place, Refused, Way, look, nobody_lives
+from poolwarden_collector.shell.store.journal import Journal
+from poolwarden_collector.shell.store.move_calls import Leaving
+
+_AGAIN = "run the command again: it goes on where it was cut off"
+ALERT_FIELDS = ("key", "severity", "title", "body", "data", "raised_at", "occurrence")
+
+
+class Todo(Enum):
+    """What is left of the move."""
+
+    ALL = auto()
+    OPEN = auto()  # etcd has the pools and the file is an archive; the generation is missing
+    NOTHING = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What the move has done, or would do. ``generation``: that etcd has then."""
+
+    todo: Todo
+    pools: tuple[PoolId, ...]
+    names: dict[PoolId, str]
+    alerts: int
+    shots: int  # power-offs without a known end
+    generation: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The single collector's side: its journal, its name, and epochs that agents may have obeyed beside it."""
+
+    journal: Journal
+    collector: str
+    epoch_above: int = 0
+
+
+async def to_etcd(etcd: Etcd, names: Names, source: Source, dry: bool = False) -> Moved:
+    """Move, or say what would be moved. Raises Refused, EtcdError, JournalError, Unreadable, TooBig."""
+    journal = source.journal
+    place = await carry_out(etcd, look(names))
+    nobody_lives(place)
+    todo = _todo(place, journal)
+    if todo is Todo.NOTHING:
+        return _already(place, journal)
+    if todo is Todo.OPEN:
+        done = _already(place, journal, todo, _generation(place, source, ()))
+        if not dry:
+            await _open(etcd, place, place.mark, done.generation)
+        return done
+    leaving = _leaving(journal)
+    number = journal.last_number()
+    generation = _generation(place, source, leaving)
+    texts = {each.record.pool: _text(each, number) for each in leaving}
+    for each in leaving:
+        _fits(names, each, texts[each.record.pool])
+    done = _moved(Todo.ALL, leaving, generation, number)
+    if not dry:
+        await _move(etcd, place, source, leaving, texts, done)
+    return done
+
+
+async def _move(
+    etcd: Etcd, place: Place, source: Source, leaving: list[Leaving], texts: dict[PoolId, bytes], done: Moved
+) -> None:
+    names, journal = place.names, source.journal
+    before = max(place.generation, place.mark.generation if place.mark is not None else 0)
+    mark = Mark(Way.TO_ETCD, journal.journal_id(), source.collector, secrets.token_hex(8), before)
+    gone: tuple[Op, ...] = (Delete(names.generation),) if place.generation_kept is not None else ()
+    await _sure(etcd, Txn(place.unchanged, (Put(names.moved, mark.text()), *gone)))
+    ours = (Holds(names.moved, mark.text()),)
+    for pool in place.pools | set(texts):
+        keys = (names.of_pool(pool), names.handed(pool), names.assigned(pool))
+        gone = (Delete(keys[0], behind(keys[0])), *(Delete(key) for key in keys[1:]))
+        await _sure(etcd, Txn(ours, gone))
+    for pool, text in texts.items():
+        await _sure(etcd, Txn(ours, (Put(names.record(pool), text), Put(names.assigned(pool), advice("")))))
+    for each in leaving:
+        tail = await carry_out(etcd, commits.read(names, each.record.pool))
+        compare_pool(each, tail, done.number)
+    journal.leave(texts, done.number)
+    await _open(etcd, place, mark, done.generation)
+
+
+async def _open(etcd: Etcd, place: Place, mark: Mark | None, generation: int) -> None:
+    """From now on pools can be owned."""
+    if mark is None:
+        raise AssertionError("a move that is ended has its mark")
+    names = place.names
+    # safety: the file is an archive before anybody can own a pool in etcd.
+    compare = (Holds(names.moved, mark.text()), Created(names.generation, 0))
+    await _sure(etcd, Txn(compare, (Put(names.generation, generation_text(generation)), Delete(names.moved))))
+
+
+async def _sure(etcd: Etcd, txn: Txn) -> None:
+    done: TxnDone = await etcd.ask(txn)
+    if not done.succeeded:
+        raise Refused("somebody else has changed the installation in etcd meanwhile", _AGAIN)
+
+
+# ------------------------------------------------------------------------------------------------ what is left
+
+
+def _todo(place: Place, journal: Journal) -> Todo:
+    archive, mark = bool(journal.in_etcd()), place.mark
+    if mark is not None and mark.journal != journal.journal_id():
+        if mark.way is Way.TO_SQLITE:
+            raise Refused(
+                f"the pools of this etcd were moved to the journal of collector {mark.collector}",
+                "move them to etcd from there, or use another prefix of [store]",
+            )
+        raise Refused(
+            f"the move of collector {mark.collector} to this etcd has begun and not ended",
+            "run this command there again, or use another prefix of [store]",
+        )
+    if archive:
+        if mark is not None:
+            return Todo.OPEN
+        if place.generation:
+            return Todo.NOTHING
+        raise Refused(
+            "this state directory is an archive of pools in etcd, and this etcd has none of them",
+            "look at [store]: endpoints and prefix; where etcd was made anew restore its last copy: "
+            "poolwarden-collector store restore FILE",
+        )
+    if place.pools and mark is None:
+        raise Refused(
+            f"etcd has {len(place.pools)} pools below this prefix, which did not come from this journal",
+            "use another prefix of [store], or a state directory of its own for this collector",
+        )
+    return Todo.ALL
+
+
+def _already(place: Place, journal: Journal, todo: Todo = Todo.NOTHING, generation: int = 0) -> Moved:
+    here = journal.in_etcd()
+    if lacking := sorted(set(here) - place.pools):
+        raise Refused(
+            f"etcd has nothing of pool {lacking[0]}, of which this archive knows entries up to {here[lacking[0]]}",
+            "restore the last copy of etcd: poolwarden-collector store restore FILE",
+        )
+    pools = tuple(sorted(here))
+    return Moved(todo, pools, {}, 0, 0, generation or place.generation, max(here.values()))
+
+
+def _leaving(journal: Journal) -> list[Leaving]:
+    if short := sorted(journal.short()):
+        raise Refused(
+            f"entries of pool {short[0]} are missing in this journal",
+            f"start the collector and wait until its hosts are heard, or: poolwarden acknowledge {short[0]}",
+        )
+    return [journal.leaving(pool) for pool in journal.pools()]
+
+
+def _generation(place: Place, source: Source, leaving: Any) -> int:
+    """Above every epoch that was obeyed, and every generation that was."""
+    seen = [source.journal.epoch, source.epoch_above]
+    for each in leaving:
+        seen += [each.record.stale_epoch, *each.record.restored_epochs]
+    before = max(place.generation, place.mark.generation if place.mark is not None else 0)
+    return max(epoch.generation_above(max(seen)), before + 1 if before else 1)
+
+
+def _moved(todo: Todo, leaving: list[Leaving], generation: int, number: int) -> Moved:
+    called = {each.record.pool: each.record.display_name for each in leaving}
+    shots = sum(len(_shots(each)) for each in leaving)
+    return Moved(todo, tuple(called), called, sum(len(each.alerts) for each in leaving), shots, generation, number)
+
+
+# ------------------------------------------------------------------------------------------------ one pool
+
+
+def _shots(each: Leaving) -> frozenset[tuple[str, str]]:
+    return take_shots(frozenset(), each.fences)
+
+
+def _text(each: Leaving, number: int) -> bytes:
+    opened = [OpenAlert(*(alert[name] for name in ALERT_FIELDS)) for alert in each.alerts]
+    return record_text(each.record, number, opened, _shots(each))
+
+
+def _fits(names: Names, each: Leaving, text: bytes) -> None:
+    writes: tuple[Op, ...] = (Put(names.record(each.record.pool), text), Put(names.assigned(each.record.pool), b""))
+    if why := unfit(Txn((), writes)):
+        raise Refused(f"the record of pool {each.record.display_name} is too large for etcd: {why}", "report this")
+
+
+def compare_pool(each: Leaving, tail: PoolTail | Deposed, number: int) -> None:
+    """Raises Refused where what etcd has is not in every field what left."""
+    pool, step = each.record.display_name, f"the collector's file is as it was: start it without [store]; {_AGAIN}"
+    if not isinstance(tail, PoolTail):
+        raise Refused(f"pool {pool} cannot be read back from etcd: {tail.why}", step)
+    for item in fields(each.record):
+        if getattr(each.record, item.name) != getattr(tail.record, item.name):
+            raise Refused(f"pool {pool}: {item.name} is not the same in etcd", step)
+    alerts = {alert["key"]: tuple(alert[name] for name in ALERT_FIELDS) for alert in each.alerts}
+    there = {key: tuple(getattr(alert, name) for name in ALERT_FIELDS) for key, alert in tail.alerts.items()}
+    checks: tuple[tuple[str, Callable[[], bool]], ...] = (
+        ("its open alerts", lambda: alerts == there),
+        ("its power-offs without an end", lambda: _shots(each) == tail.shots),
+        ("its last number", lambda: tail.last == number and not tail.entries),
+    )
+    for what, same in checks:
+        if not same():
+            raise Refused(f"pool {pool}: {what} are not the same in etcd", step)
