@@ -33,6 +33,7 @@ TABLES = {
         config:    core cluster .
         queue:     core
         enrolment: core shared config store cluster .
+        migration: core config store cluster
         agents:    core shared contract config store queue enrolment .
         fencing:   core shared config .
         loop:      core config store cluster queue agents fencing .
@@ -42,7 +43,7 @@ TABLES = {
         operators: core shared contract config store queue enrolment agents fencing loop alerts hooks doctor .
         metrics:   core config store queue agents loop operators .
         page:      core contract config store enrolment operators .
-        .:         config store queue enrolment agents fencing loop alerts hooks operators metrics page
+        .:         config store queue enrolment migration agents fencing loop alerts hooks operators metrics page
     """,
     "agent/poolwarden_agent": """
         core:     shared

@@ -50,6 +50,7 @@ from poolwarden_collector.shell.loop.journal_upkeep import JournalUpkeep
 from poolwarden_collector.shell.loop.performer import Performer, Replies, order_sender
 from poolwarden_collector.shell.loop.prober import Prober
 from poolwarden_collector.shell.loop.service import Service
+from poolwarden_collector.shell.migration.commands import generation, store
 from poolwarden_collector.shell.operators.api import OperatorApi
 from poolwarden_collector.shell.operators.enrolments import EnrolmentsApi
 from poolwarden_collector.shell.page.commands import web_user
@@ -492,6 +493,8 @@ def issue_collector(directory: Path, name: str, addresses: tuple[str, ...], out:
 
 main.add_command(enrolment)
 main.add_command(web_user)
+main.add_command(store)
+main.add_command(generation)
 
 
 @contextlib.contextmanager

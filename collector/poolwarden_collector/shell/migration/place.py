@@ -20,16 +20,21 @@ from poolwarden_collector.shell.cluster import commits
 from poolwarden_collector.shell.cluster.etcd import (
     Compare,
     Created,
+    Etcd,
     Exchange,
     Found,
     Get,
     Holds,
     Kept,
+    Txn,
+    TxnDone,
     behind,
 )
 from poolwarden_collector.shell.cluster.membership import members as members_of
 from poolwarden_collector.shell.cluster.names import Names
 from poolwarden_collector.shell.cluster.ownership import generation_in, held
+
+AGAIN = "run the command again: it goes on where it was cut off"
 
 
 class Refused(Exception):
@@ -45,6 +50,7 @@ class Way(Enum):
 
     TO_ETCD = "to-etcd"
     TO_SQLITE = "to-sqlite"
+    RESTORE = "restore"  # from a copy of etcd (prefix_copy.py)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +125,19 @@ def nobody_lives(place: Place) -> None:
     if place.owners:
         whose = sorted(set(place.owners.values()))
         raise Refused(f"pools have an owner in etcd: {', '.join(whose)}", "wait 10 s for its lease to end, then again")
+
+
+def no_restore(place: Place) -> None:
+    """Raises Refused where a copy is half put back."""
+    if place.mark is not None and place.mark.way is Way.RESTORE:
+        raise Refused("a copy of etcd is half put back", "run it again: poolwarden-collector store restore FILE --yes")
+
+
+async def sure(etcd: Etcd, txn: Txn) -> None:
+    """Have it done. Raises Refused where a compare failed; EtcdError."""
+    done: TxnDone = await etcd.ask(txn)
+    if not done.succeeded:
+        raise Refused("somebody else has changed the installation in etcd meanwhile", AGAIN)
 
 
 def _mark_of(kept: Kept) -> Mark:

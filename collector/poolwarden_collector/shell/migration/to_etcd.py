@@ -32,18 +32,27 @@ from poolwarden_collector.shell.cluster.etcd import (
     Op,
     Put,
     Txn,
-    TxnDone,
     behind,
     carry_out,
     unfit,
 )
 from poolwarden_collector.shell.cluster.names import Names
 from poolwarden_collector.shell.cluster.ownership import advice, generation_text
-from poolwarden_collector.shell.migration.place import Mark, Place, Refused, Way, look, nobody_lives
+from poolwarden_collector.shell.migration.place import (
+    AGAIN,
+    Mark,
+    Place,
+    Refused,
+    Way,
+    look,
+    no_restore,
+    nobody_lives,
+    sure,
+)
+from poolwarden_collector.shell.store.enrolment_tables import CERTIFIED, HostKey
 from poolwarden_collector.shell.store.journal import Journal
 from poolwarden_collector.shell.store.move_calls import Leaving
 
-_AGAIN = "run the command again: it goes on where it was cut off"
 ALERT_FIELDS = ("key", "severity", "title", "body", "data", "raised_at", "occurrence")
 
 
@@ -66,15 +75,20 @@ class Moved:
     shots: int  # power-offs without a known end
     generation: int
     number: int
+    unpinned: tuple[str, ...] = ()  # hosts of which enrolment does not know that they have pinned an order key
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The single collector's side: its journal, its name, and epochs that agents may have obeyed beside it."""
+    """The single collector's side: its journal, its name, and epochs that agents may have obeyed beside it.
+
+    ``pinned``: a person's word that every host has pinned the order keys of all collectors.
+    """
 
     journal: Journal
     collector: str
     epoch_above: int = 0
+    pinned: bool = False
 
 
 async def to_etcd(etcd: Etcd, names: Names, source: Source, dry: bool = False) -> Moved:
@@ -82,6 +96,7 @@ async def to_etcd(etcd: Etcd, names: Names, source: Source, dry: bool = False) -
     journal = source.journal
     place = await carry_out(etcd, look(names))
     nobody_lives(place)
+    no_restore(place)
     todo = _todo(place, journal)
     if todo is Todo.NOTHING:
         return _already(place, journal)
@@ -96,7 +111,14 @@ async def to_etcd(etcd: Etcd, names: Names, source: Source, dry: bool = False) -
     texts = {each.record.pool: _text(each, number) for each in leaving}
     for each in leaving:
         _fits(names, each, texts[each.record.pool])
-    done = _moved(Todo.ALL, leaving, generation, number)
+    done = _moved(Todo.ALL, leaving, generation, number, _unpinned(journal, leaving))
+    if done.unpinned and not source.pinned and not dry:
+        some = ", ".join(done.unpinned[:3]) + (f" and {len(done.unpinned) - 3} more" if len(done.unpinned) > 3 else "")
+        raise Refused(
+            f"no order key is known to be pinned by {some}: a host that has counted epochs obeys the first one of "
+            "several collectors only if it is signed",
+            "enrol them, or on each: poolwarden-agent trust-key --add KEY of every collector; then with --pinned",
+        )
     if not dry:
         await _move(etcd, place, source, leaving, texts, done)
     return done
@@ -109,14 +131,14 @@ async def _move(
     before = max(place.generation, place.mark.generation if place.mark is not None else 0)
     mark = Mark(Way.TO_ETCD, journal.journal_id(), source.collector, secrets.token_hex(8), before)
     gone: tuple[Op, ...] = (Delete(names.generation),) if place.generation_kept is not None else ()
-    await _sure(etcd, Txn(place.unchanged, (Put(names.moved, mark.text()), *gone)))
+    await sure(etcd, Txn(place.unchanged, (Put(names.moved, mark.text()), *gone)))
     ours = (Holds(names.moved, mark.text()),)
     for pool in place.pools | set(texts):
         keys = (names.of_pool(pool), names.handed(pool), names.assigned(pool))
         gone = (Delete(keys[0], behind(keys[0])), *(Delete(key) for key in keys[1:]))
-        await _sure(etcd, Txn(ours, gone))
+        await sure(etcd, Txn(ours, gone))
     for pool, text in texts.items():
-        await _sure(etcd, Txn(ours, (Put(names.record(pool), text), Put(names.assigned(pool), advice("")))))
+        await sure(etcd, Txn(ours, (Put(names.record(pool), text), Put(names.assigned(pool), advice("")))))
     for each in leaving:
         tail = await carry_out(etcd, commits.read(names, each.record.pool))
         compare_pool(each, tail, done.number)
@@ -131,13 +153,7 @@ async def _open(etcd: Etcd, place: Place, mark: Mark | None, generation: int) ->
     names = place.names
     # safety: the file is an archive before anybody can own a pool in etcd.
     compare = (Holds(names.moved, mark.text()), Created(names.generation, 0))
-    await _sure(etcd, Txn(compare, (Put(names.generation, generation_text(generation)), Delete(names.moved))))
-
-
-async def _sure(etcd: Etcd, txn: Txn) -> None:
-    done: TxnDone = await etcd.ask(txn)
-    if not done.succeeded:
-        raise Refused("somebody else has changed the installation in etcd meanwhile", _AGAIN)
+    await sure(etcd, Txn(compare, (Put(names.generation, generation_text(generation)), Delete(names.moved))))
 
 
 # ------------------------------------------------------------------------------------------------ what is left
@@ -202,10 +218,23 @@ def _generation(place: Place, source: Source, leaving: Any) -> int:
     return max(epoch.generation_above(max(seen)), before + 1 if before else 1)
 
 
-def _moved(todo: Todo, leaving: list[Leaving], generation: int, number: int) -> Moved:
+def _unpinned(journal: Journal, leaving: list[Leaving]) -> tuple[str, ...]:
+    """Hosts that have not enrolled, by names; whoever enrols pins the order key."""
+    enrolled = {each.host for each in journal.enrolment() if isinstance(each, HostKey) and each.state == CERTIFIED}
+    return tuple(
+        f"{each.record.display_name}/{each.record.name_of(host)}"
+        for each in leaving
+        for host in each.record.hosts
+        if host not in enrolled
+    )
+
+
+def _moved(todo: Todo, leaving: list[Leaving], generation: int, number: int, unpinned: tuple[str, ...] = ()) -> Moved:
     called = {each.record.pool: each.record.display_name for each in leaving}
     shots = sum(len(_shots(each)) for each in leaving)
-    return Moved(todo, tuple(called), called, sum(len(each.alerts) for each in leaving), shots, generation, number)
+    return Moved(
+        todo, tuple(called), called, sum(len(each.alerts) for each in leaving), shots, generation, number, unpinned
+    )
 
 
 # ------------------------------------------------------------------------------------------------ one pool
@@ -228,7 +257,7 @@ def _fits(names: Names, each: Leaving, text: bytes) -> None:
 
 def compare_pool(each: Leaving, tail: PoolTail | Deposed, number: int) -> None:
     """Raises Refused where what etcd has is not in every field what left."""
-    pool, step = each.record.display_name, f"the collector's file is as it was: start it without [store]; {_AGAIN}"
+    pool, step = each.record.display_name, f"the collector's file is as it was: start it without [store]; {AGAIN}"
     if not isinstance(tail, PoolTail):
         raise Refused(f"pool {pool} cannot be read back from etcd: {tail.why}", step)
     for item in fields(each.record):

@@ -19,9 +19,9 @@ from poolwarden_collector.core.model import epoch
 from poolwarden_collector.core.model.values import PoolId
 from poolwarden_collector.shell.cluster import commits
 from poolwarden_collector.shell.cluster.commit_text import PoolTail
-from poolwarden_collector.shell.cluster.etcd import Delete, Etcd, Put, Txn, TxnDone, carry_out
+from poolwarden_collector.shell.cluster.etcd import Delete, Etcd, Put, Txn, carry_out
 from poolwarden_collector.shell.cluster.names import Names
-from poolwarden_collector.shell.migration.place import Mark, Place, Refused, Way, look, nobody_lives
+from poolwarden_collector.shell.migration.place import Mark, Place, Refused, Way, look, no_restore, nobody_lives, sure
 from poolwarden_collector.shell.migration.to_etcd import ALERT_FIELDS
 from poolwarden_collector.shell.store.journal import Journal
 from poolwarden_collector.shell.store.move_calls import Coming
@@ -48,6 +48,7 @@ async def to_sqlite(
     """
     place = await carry_out(etcd, look(names))
     nobody_lives(place)
+    no_restore(place)
     if _is_here(place, journal):
         return Back(True, {}, 0, journal.epoch)
     tails = [await _tail(etcd, names, pool) for pool in sorted(place.pools)]
@@ -76,9 +77,7 @@ async def _close(etcd: Etcd, place: Place, journal: Journal, collector: str) -> 
     mark = Mark(Way.TO_SQLITE, journal.journal_id(), collector, secrets.token_hex(8), before)
     gone = (Delete(names.generation),) if place.generation_kept is not None else ()
     # safety: who claims a pool between the look and this compares a generation that is gone.
-    done: TxnDone = await etcd.ask(Txn(place.unchanged, (Put(names.moved, mark.text()), *gone)))
-    if not done.succeeded:
-        raise Refused("somebody else has changed the installation in etcd meanwhile", "run the command again")
+    await sure(etcd, Txn(place.unchanged, (Put(names.moved, mark.text()), *gone)))
     return await carry_out(etcd, look(names))
 
 
