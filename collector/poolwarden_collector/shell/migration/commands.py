@@ -148,6 +148,11 @@ def raise_it(file: Path, number: int | None, yes: bool) -> None:
     """
     _, settings = _settings(file)
     place = _ask(settings, lambda etcd: carry_out(etcd, look(settings.names)))
+    if place.mark is not None:
+        raise Refused(
+            f"its pools are with collector {place.mark.collector}, or on their way: {place.mark.way.value}",
+            "poolwarden-collector store show; what ends a move is the same command again",
+        )
     for line in _of_raising(place, number):
         click.echo(line)
     if not yes:
