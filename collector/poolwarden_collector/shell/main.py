@@ -24,6 +24,7 @@ import click
 
 from poolwarden_collector.shell import clock, core_dumps, garbage, log_lines
 from poolwarden_collector.shell.agents.capsules import CapsuleIntake
+from poolwarden_collector.shell.agents.elsewhere import ours
 from poolwarden_collector.shell.agents.gateway import Gateway
 from poolwarden_collector.shell.agents.order_key import FILE as ORDER_KEY_FILE
 from poolwarden_collector.shell.agents.order_key import OrderKey, OrderKeyError, load_or_make, make_next, next_key
@@ -35,10 +36,14 @@ from poolwarden_collector.shell.alerts.channels import channel_trouble, make_sin
 from poolwarden_collector.shell.alerts.diskless import Diskless
 from poolwarden_collector.shell.alerts.heartbeat import Heartbeat
 from poolwarden_collector.shell.alerts.outbox import Outbox
+from poolwarden_collector.shell.cluster.etcd_client import EtcdClient
+from poolwarden_collector.shell.cluster.etcd_store import EtcdStore
+from poolwarden_collector.shell.cluster.membership import Membership
 from poolwarden_collector.shell.config import certificates
 from poolwarden_collector.shell.config.config import Config, ConfigError, load
 from poolwarden_collector.shell.config.operators import WORDS as ROLES
 from poolwarden_collector.shell.config.secrets import ENVIRONMENT_FILE, read_environment
+from poolwarden_collector.shell.config.store import StoreSettings
 from poolwarden_collector.shell.enrolment.assembly import Enrolments, enrolments
 from poolwarden_collector.shell.enrolment.commands import enrolment
 from poolwarden_collector.shell.enrolment.registry import Surroundings
@@ -47,9 +52,11 @@ from poolwarden_collector.shell.fencing.fencer import Fencer
 from poolwarden_collector.shell.hooks.condition import of_hooks
 from poolwarden_collector.shell.hooks.hooks import Hooks
 from poolwarden_collector.shell.loop.journal_upkeep import JournalUpkeep
+from poolwarden_collector.shell.loop.ownerships import Ownerships
 from poolwarden_collector.shell.loop.performer import Performer, Replies, order_sender
 from poolwarden_collector.shell.loop.prober import Prober
 from poolwarden_collector.shell.loop.service import Service
+from poolwarden_collector.shell.loop.shared_service import SharedService
 from poolwarden_collector.shell.migration.commands import generation, store
 from poolwarden_collector.shell.operators.api import OperatorApi
 from poolwarden_collector.shell.operators.enrolments import EnrolmentsApi
@@ -71,6 +78,14 @@ OPEN_FILES = 16_384
 DEFAULT_CONFIG = Path("/etc/poolwarden/collector.toml")
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Several:
+    """What one of several collectors has besides: its way to etcd, and the pools that it owns."""
+
+    etcd: EtcdClient
+    ownerships: Ownerships
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +111,16 @@ class Parts:
     capsules: CapsuleIntake
     metrics: Exporter | None = None  # None: they are off
     page: PageServer | None = None  # None: it is off
+    several: Several | None = None  # None: this collector is alone
 
 
 def assemble(config: Config, journal: Journal, one_of_several: bool = False) -> Parts:
     """Put a collector together around an open journal whose epoch has begun; to be called in the event loop.
 
-    ``one_of_several``: it guards those pools alone that it adopts. Raises OrderKeyError where its order key cannot be
-    used.
+    ``one_of_several``: it guards those pools alone that it adopts, as one does whose configuration names an etcd.
+    Raises OrderKeyError where its order key cannot be used.
     """
+    one_of_several = one_of_several or config.store is not None
     roster, inbox, sessions, replies = (
         Roster(config, journal.epoch, clock.mono_ms, clock.boot(), one_of_several),
         Inbox(clock.mono_ms),
@@ -120,7 +137,14 @@ def assemble(config: Config, journal: Journal, one_of_several: bool = False) -> 
         _log.critical("%s", journal.damage)
         roster.damage = journal.damage
         journal.tell_damage(config.name)
-    service = Service(roster, inbox, journal, performer, telemetry, prober.anchors)
+    around = roster, inbox, journal, performer
+    several = None
+    if config.store is None:
+        service = Service(*around, telemetry, prober.anchors)
+    else:
+        etcd = EtcdClient(config.store.etcd)
+        shared = SharedService(*around, EtcdStore(etcd, config.store.names), telemetry, prober.anchors)
+        service, several = shared, Several(etcd, _ownerships(config, config.store, etcd, shared, sessions))
     make = partial(make_sink, collector=config.name, show=messages.show)
     sinks = tuple(make(channel) for channel in config.alerts.channels)
     outbox = Outbox(journal, sinks, service.write, service.publish, service.alive)
@@ -141,13 +165,23 @@ def assemble(config: Config, journal: Journal, one_of_several: bool = False) -> 
         service, journal, inbox, replies, version(), outbox, telemetry, reloader.reload,
         EnrolmentsApi(enrolled, roster), capsules.store,
     )  # fmt: skip
-    gateway = Gateway(roster, inbox, sessions, enrolled.enrolment, telemetry, Signer(order_key), capsules)
+    owner_of = several.ownerships.owner_of if several is not None else ours
+    gateway = Gateway(roster, inbox, sessions, enrolled.enrolment, telemetry, Signer(order_key), capsules, owner_of)
     service.on_read(gateway.hand_on_due, gateway.lag)
     return Parts(
         service, inbox, journal, gateway, fencer, prober, outbox, diskless, heartbeat, hooks, telemetry,
         JournalUpkeep(journal, service.write, lambda: roster.config.journal), operators, messages, enrolled, reloader,
         capsules, _metrics(config, service, prober, inbox, journal), _page(config, roster, operators, telemetry),
+        several,
     )  # fmt: skip
+
+
+def _ownerships(
+    config: Config, store: StoreSettings, etcd: EtcdClient, service: SharedService, sessions: Sessions
+) -> Ownerships:
+    clock_of_rights = clock.awake_or_not_ms
+    membership = Membership(store.names, config.name, store.agents, clock_of_rights, operators=store.operators)
+    return Ownerships(etcd, store.names, membership, service, lambda: len(sessions))
 
 
 def _fencer(config: Config, roster: Roster, inbox: Inbox, sessions: Sessions) -> Fencer:
@@ -242,6 +276,8 @@ async def _run(config: Config, parts: Parts, stopping: asyncio.Event, reloading:
             parts.metrics.start()
         if parts.page is not None:
             parts.page.start()
+        if parts.several is not None:
+            parts.several.ownerships.start()
         _log.info("collector %s, epoch %d, agents on %s", config.name, parts.service.roster.epoch, config.listen)
         stopped, reloads = asyncio.ensure_future(stopping.wait()), asyncio.ensure_future(_reload(parts, reloading))
         await asyncio.wait({stopped, loop}, return_when=asyncio.FIRST_COMPLETED)
@@ -250,6 +286,8 @@ async def _run(config: Config, parts: Parts, stopping: asyncio.Event, reloading:
     finally:
         await stop(parts)
         await loop  # what was heard until now is still committed; also tells why it ended by itself
+        if parts.several is not None:
+            await parts.several.etcd.close()
     _log.info("stopped")
 
 
@@ -268,8 +306,10 @@ async def stop(parts: Parts) -> None:
     """Stop hearing, then doing, then telling.
 
     What was heard before is still taken. That streams and runs end now is this collector's own doing and nothing that a
-    pool should be judged by, so it comes after the inbox's end.
+    pool should be judged by, so it comes after the inbox's end. One of several hands its pools over before that.
     """
+    if parts.several is not None:
+        await parts.several.ownerships.leave()
     parts.inbox.end()
     if parts.metrics is not None:
         await parts.metrics.stop()

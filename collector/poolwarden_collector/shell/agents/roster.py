@@ -19,6 +19,7 @@ from poolwarden_collector.core.model.takeover import LeftBehind
 from poolwarden_collector.core.model.values import HostId, Ms, PoolId
 from poolwarden_collector.core.state.live import Pool, Site
 from poolwarden_collector.shell.agents.charge import Charge
+from poolwarden_collector.shell.agents.elsewhere import NOBODYS, Elsewhere
 from poolwarden_collector.shell.agents.messages.bounds import Limits
 from poolwarden_collector.shell.config.config import Config
 from poolwarden_collector.shell.tally import Tally
@@ -26,6 +27,7 @@ from poolwarden_collector.shell.tally import Tally
 _WARNINGS_KEPT = 20
 _BEHIND = "THIS COLLECTOR IS {:.1f} s BEHIND what it hears (machine or disk too slow): nothing is begun"
 _STALLED = "NOTHING IS DECIDED OR DONE in pool {}: {}"
+_NO_RIGHT = "THIS COLLECTOR ACTS IN NO POOL: {}; look at etcd: this collector's log names what it answers"
 _UNARCHIVED = "THIS COLLECTOR'S OWN JOURNAL CANNOT BE WRITTEN: its history gets a hole, and no alert is delivered: {}"
 _WAITS = "{} fence runs wait for their turn, the longest for {:.0f} s: poolwarden doctor"
 LONG_WAIT_MS: Ms = 5_000  # of a fence run that something waits for
@@ -44,6 +46,7 @@ _NO_CONDITION = frozenset(
         "stalls",
         "unarchived",
         "right",
+        "elsewhere",
         "reload_refused",
         "damage",
         "_warnings",
@@ -127,6 +130,7 @@ class Roster:
         self.stalls: dict[PoolId, str] = {}  # of one of several: pools in which nothing can be made durable, and why
         self.unarchived = ""  # of one of several: why its own journal cannot be written; empty: it can
         self.right: Callable[[], str] = str  # of one of several: why it may act nowhere now; empty: it may
+        self.elsewhere: Callable[[PoolId], Elsewhere] = lambda _: NOBODYS  # of one of several: who has a pool
         self.behind_ms: Ms = 0  # how long ago what was taken in last has arrived
         self.told_behind = False
         self._quiet_from = self.started_at
@@ -309,6 +313,7 @@ class Roster:
             for pool, why in self.stood_down.items()
         ]
         stood_down += [_STALLED.format(self._name(pool), why) for pool, why in self.stalls.items()]
+        stood_down += [_NO_RIGHT.format(why)] if (why := self.right()) else []
         stood_down += [_UNARCHIVED.format(self.unarchived)] if self.unarchived else []
         late = [_BEHIND.format(self.behind_ms / 1000)] if self.told_behind else []
         waits, longest = self.long_waits()

@@ -6,9 +6,10 @@ Rules
   one that it should belong to. So who comes or goes moves its own share and nothing else.
 * One member writes the advice: whoever holds the assigner's key, under his lease; each advice compares that. Two at
   once cannot be, and none at all costs no pool its owner.
-* A pool without an owner is advised at once. One that has an owner is moved only if that owner is to leave, or, while
-  every pool has an owner, if he has more pools than his share by more than ``SLACK``; and only ``MOVES`` at a time. The
-  owner alone knows whether it may be moved (handover.py).
+* A pool without an owner is advised at once, unless its advice names somebody who is there: then it is on its way to
+  him. One that has an owner is moved only if that owner is to leave, or, while every pool has an owner, if he has more
+  pools than his share by more than ``SLACK``; and only ``MOVES`` at a time. The owner alone knows whether it may be moved
+  (handover.py).
 * Advice that names nobody who is there is put right to the owner, so that who comes back later finds no old advice in
   his favour.
 * Whom the advice names claims a pool. Where he does not (he cannot read it, or is gone) the others do, one after the
@@ -78,8 +79,8 @@ def plan(seen: Overview, staying: Collection[PoolId] = ()) -> dict[PoolId, str]:
         advised = seen.advised.get(pool, "")
         if pool in owned and owned[pool] in able and advised not in able:
             wanted[pool] = owned[pool]
-        elif pool not in owned and (best := order(pool, able)[0]) != advised:
-            wanted[pool] = best
+        elif pool not in owned and advised not in able:
+            wanted[pool] = order(pool, able)[0]
     return wanted | _moves(seen, owned, able, staying)
 
 

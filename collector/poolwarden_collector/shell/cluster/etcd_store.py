@@ -23,6 +23,7 @@ from poolwarden_collector.shell.cluster.commit_text import PoolTail, TooBig, Unr
 from poolwarden_collector.shell.cluster.commits import Deposed, NotDone, Outcome, PoolJournal, Undecided
 from poolwarden_collector.shell.cluster.consensus import shared
 from poolwarden_collector.shell.cluster.etcd import Etcd, carry_out
+from poolwarden_collector.shell.cluster.handover import Handover, NotReleased, Released, ReleaseUndecided
 from poolwarden_collector.shell.cluster.names import Names
 from poolwarden_collector.shell.cluster.ownership import Ownership
 
@@ -81,6 +82,26 @@ class EtcdStore:
             # safety: neither yes nor no.
             _log.exception("pool %s: a record's end is not known", pool)
             return Undecided(f"internal error: {type(error).__name__}: {error}")
+
+    def give_up(self, pool: PoolId, to: str) -> Handover | NotReleased:
+        """Close the pool's journal, to give the pool to ``to`` (empty: to whoever is advised to claim it)."""
+        journal = self._journals.get(pool)
+        if journal is None:
+            return NotReleased(_NOT_OWNED, lost=True)
+        if journal.shots:
+            return NotReleased("a power-off without a result may still land")
+        if journal.closed:
+            return NotReleased(journal.closed)
+        return Handover(self._names, journal, to)
+
+    async def release(self, handover: Handover) -> Released | NotReleased | ReleaseUndecided:
+        """Send that it is given up; where it is undecided call it again."""
+        try:
+            return await carry_out(self._etcd, handover.release())
+        except Exception as error:
+            # safety: neither yes nor no.
+            _log.exception("whether a pool was given up is not known")
+            return ReleaseUndecided(f"internal error: {type(error).__name__}: {error}")
 
     def fold_due(self, pool: PoolId) -> bool:
         """Is it time to fold this pool's entries? While nothing of it is under way."""

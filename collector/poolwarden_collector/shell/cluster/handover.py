@@ -16,6 +16,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from poolwarden_collector.core.evidence.verdict import Verdict
+from poolwarden_collector.core.model.values import Ms
+from poolwarden_collector.core.state.live import Pool
 from poolwarden_collector.core.state.pool_record import PoolRecord
 from poolwarden_collector.shell.cluster.commits import PoolJournal
 from poolwarden_collector.shell.cluster.etcd import (
@@ -33,6 +35,7 @@ from poolwarden_collector.shell.cluster.etcd import (
 from poolwarden_collector.shell.cluster.names import Names
 from poolwarden_collector.shell.cluster.ownership import advice, handed_text, revision_in
 
+ANSWERED_WITHIN_MS: Ms = 20_000  # an order that is not of a failover: longer than it is valid on its host
 _BEING_GIVEN_UP = "the pool is being given up"
 
 
@@ -69,6 +72,14 @@ def why_stays(record: PoolRecord, verdict: Verdict | None, under_way: bool) -> s
         (under_way, "something is under way"),
     )
     return next((why for holds, why in checks if holds), "")
+
+
+def under_way(pool: Pool, now: Ms) -> bool:
+    """Is there an order without an answer, a power switch, a boot gate that asks, or a command that waits?"""
+    live = pool.live
+    unanswered = any(sent.result is None and now - sent.at < ANSWERED_WITHIN_MS for sent in live.sent.values())
+    asked = bool(live.gates.asked or live.gates.waiting or live.pending)
+    return unanswered or asked or bool(pool.record.after.switches)
 
 
 class Handover:

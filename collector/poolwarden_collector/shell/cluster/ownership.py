@@ -115,6 +115,14 @@ def claim(names: Names, standing: Standing, pool: PoolId, lot: int) -> Exchange[
     return NotClaimed(other)
 
 
+def leave_it(owned: Ownership) -> Exchange[None]:
+    """End an ownership without a promise: what is under way of it stays unknown to whoever comes next, who waits.
+
+    The generation is not compared: when it has been raised the key is in everybody's way. Raises EtcdError: once more.
+    """
+    yield Txn((Created(owned.owner_key, owned.revision),), (Delete(owned.owner_key),), (Get(owned.owner_key),))
+
+
 def owner_of(names: Names, pool: PoolId) -> Exchange[Held | None]:
     """Who owns a pool, if anybody does."""
     found: Found = yield Get(names.owner(pool))

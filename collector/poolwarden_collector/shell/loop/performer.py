@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 from poolwarden_collector.core.model import effects
@@ -11,7 +12,6 @@ from poolwarden_collector.core.model import orders as core
 from poolwarden_collector.core.model.events import Event
 from poolwarden_collector.core.model.values import HostId, PoolId
 from poolwarden_collector.shell.agents.database_transfer import PoolHandovers
-from poolwarden_collector.shell.agents.elsewhere import Elsewhere
 from poolwarden_collector.shell.agents.messages import orders
 from poolwarden_collector.shell.agents.pool_messages import PoolMessages
 from poolwarden_collector.shell.agents.roster import Roster
@@ -123,7 +123,8 @@ class Performer:
         self._fencer.forget(pool)
         self._prober.aim(pool, _NOWHERE)
         self._handovers.forget(pool)
-        self._sessions.send_on(pool, Elsewhere("", "", why))
+        owner = self._roster.elsewhere(pool)
+        self._sessions.send_on(pool, replace(owner, reason=owner.reason if owner.address else why))
 
     def _send_challenge(self, pool: PoolId, effect: effects.SendChallenge) -> None:
         if (session := _session(self._sessions, pool, effect.host)) is not None:

@@ -10,7 +10,8 @@ Rules
   of it, and nothing is begun.
 * The own journal is an archive. Where it cannot be written the step has happened all the same: its history gets a hole,
   which is told, and the heartbeat ends, because alerts go out by that file.
-* A pool's entries are folded between two of its events.
+* A pool's entries are folded between two of its events, and a pool is handed to another collector between two of them:
+  while that is under way nothing of it is taken, and what waits is not heard any more once it is given up.
 * At the end what is not known yet is left to the next owner, who reads it.
 """
 
@@ -23,14 +24,24 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from poolwarden_collector.core.evidence.verdict import Verdict
 from poolwarden_collector.core.model.effects import Reply
 from poolwarden_collector.core.model.power import FenceDevice
 from poolwarden_collector.core.model.values import PoolId
+from poolwarden_collector.core.state.live import Pool
 from poolwarden_collector.core.state.pool_record import PoolRecord
 from poolwarden_collector.shell.agents.roster import Roster
 from poolwarden_collector.shell.cluster.commit_text import PoolTail, Shot, TooBig
 from poolwarden_collector.shell.cluster.commits import Deposed, Durable, NotDone, Outcome, Undecided
 from poolwarden_collector.shell.cluster.etcd_store import EtcdStore
+from poolwarden_collector.shell.cluster.handover import (
+    Handover,
+    NotReleased,
+    Released,
+    ReleaseUndecided,
+    under_way,
+    why_stays,
+)
 from poolwarden_collector.shell.cluster.ownership import Ownership
 from poolwarden_collector.shell.cluster.takeover import left_behind
 from poolwarden_collector.shell.loop import ready as on
@@ -112,6 +123,48 @@ class SharedService(Service):
             if task.cancelled():  # before it began
                 self._shared(waiting, Deposed(why))
         await self.release(pool, why)
+
+    async def hand_over(self, pool: PoolId, to: str) -> Released | NotReleased:
+        """Give a pool to another collector, if nothing goes on there; else why it stays.
+
+        ``to``: the member that is to claim it; empty: whoever is advised to.
+        """
+        await self._free(pool)
+        async with self._between_events:
+            if pool in self._open:
+                return NotReleased("an event of it is being taken")
+            known = self.roster.pools.get(pool)
+            if known is None:
+                return NotReleased("this collector does not own the pool", lost=True)
+            if why := self._why_stays(known):
+                return NotReleased(why)
+            handover = self._store.give_up(pool, to)
+            if isinstance(handover, NotReleased):
+                return handover
+            self._open.add(pool)
+            self._inbox.hold(pool)
+        # What is under way is ended where whoever asked for it goes away.
+        return await asyncio.shield(asyncio.ensure_future(self._hand_over(pool, handover, to)))
+
+    def _why_stays(self, pool: Pool) -> str:
+        if why := self.roster.why_no_act(pool.record.pool):
+            return why
+        healthy = Verdict.HEALTHY if pool.live.verdict.word == Verdict.HEALTHY.word else None
+        return why_stays(pool.record, healthy, under_way(pool, self.roster.now()))
+
+    async def _hand_over(self, pool: PoolId, handover: Handover, to: str) -> Released | NotReleased:
+        while isinstance(done := await self._store.release(handover), ReleaseUndecided):
+            self._in_doubt(pool, done.why)
+            if self._inbox.ended or pool in self.roster.stood_down:
+                done = NotReleased(done.why, lost=True)
+                break
+            await asyncio.sleep(AGAIN_S)
+        super()._over(pool)
+        if isinstance(done, Released):
+            self._release(pool, f"it was handed to {to}" if to else "it was given up")
+        elif done.lost:
+            self._over_at_once(pool, done.why)
+        return done
 
     def _release(self, pool: PoolId, why: str) -> None:
         self._store.forget(pool)
