@@ -8,8 +8,8 @@ Rules
   once cannot be, and none at all costs no pool its owner.
 * A pool without an owner is advised at once, unless its advice names somebody who is there: then it is on its way to
   him. One that has an owner is moved only if that owner is to leave, or, while every pool has an owner, if he has more
-  pools than his share by more than ``SLACK``; and only ``MOVES`` at a time. The owner alone knows whether it may be moved
-  (handover.py).
+  pools than his share by more than ``SLACK``; and only ``MOVES`` at a time. The owner alone knows whether it may be
+  moved (handover.py).
 * Advice that names nobody who is there is put right to the owner, so that who comes back later finds no old advice in
   his favour.
 * Whom the advice names claims a pool. Where he does not (he cannot read it, or is gone) the others do, one after the

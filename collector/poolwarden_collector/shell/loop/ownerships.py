@@ -4,8 +4,8 @@ Rules
 -----
 * The right to act is asked of the membership on CLOCK_BOOTTIME, here alone; nothing else here counts on that clock.
 * Once a second a round (shell/cluster/rounds.py) finds what is to be claimed, given up or lost. Without an answer of
-  etcd nothing is claimed or given up, and what is owned is looked at as long as no newer owner is known: it acts nowhere
-  once its lease's time is over, and that the lease is gone is told by etcd itself.
+  etcd nothing is claimed or given up, and what is owned is looked at as long as no newer owner is known: it acts
+  nowhere once its lease's time is over, and that the lease is gone is told by etcd itself.
 * A pool is taken over in this order: its key, what etcd has of it under a compare of that key, then the service. Where
   a later step fails the key is left, without a promise to whoever comes next.
 * Where hosts have obeyed more than an ownership's epoch, the pool is left and claimed anew. If the new epoch is not
