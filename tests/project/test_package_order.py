@@ -40,7 +40,7 @@ TABLES = {
         alerts:    core config store queue .
         hooks:     core config store queue fencing .
         doctor:    core config store enrolment agents loop hooks .
-        operators: core shared contract config store queue enrolment agents fencing loop alerts hooks doctor .
+        operators: core shared contract config store cluster queue enrolment agents fencing loop alerts hooks doctor .
         metrics:   core config store queue agents loop operators .
         page:      core contract config store enrolment operators .
         .:         cluster config store queue enrolment migration agents fencing loop alerts hooks operators metrics page

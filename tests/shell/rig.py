@@ -31,7 +31,7 @@ def mono_ms() -> int:
     return time.monotonic_ns() // 1_000_000
 
 
-def write_config(folder: Path, extra: str = "", top: str = "", collector: str = "") -> Path:
+def write_config(folder: Path, extra: str = "", top: str = "", collector: str = "", name: str = "test") -> Path:
     """A configuration in ``folder`` with certificates.
 
     ``extra`` is appended, ``top`` stands before the tables, ``collector`` is more of [collector].
@@ -44,7 +44,7 @@ def write_config(folder: Path, extra: str = "", top: str = "", collector: str = 
     file.write_text(
         f"""{top}
 [collector]
-name = "test"
+name = "{name}"
 listen = "127.0.0.1:0"
 operator_socket = "c.sock"
 state_dir = "state"
@@ -150,10 +150,15 @@ class PlayedAgent:
 
 @contextlib.asynccontextmanager
 async def running(
-    folder: Path, extra: str = "", top: str = "", collector: str = "", one_of_several: bool = False
+    folder: Path,
+    extra: str = "",
+    top: str = "",
+    collector: str = "",
+    one_of_several: bool = False,
+    name: str = "test",
 ) -> AsyncIterator[Rig]:
     """A collector with everything but fence agents' metadata checks; stopped cleanly at the end."""
-    config = load(write_config(folder, extra, top, collector))
+    config = load(write_config(folder, extra, top, collector, name))
     journal = Journal(config.state_dir, config.name, config.alerts.names, "", config.routes())
     journal.begin_epoch()
     parts = assemble(config, journal, one_of_several)

@@ -19,6 +19,341 @@ else:
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
 
+class Asked(google.protobuf.message.Message):
+    """One of several collectors that was asked for its part of an answer."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    COLLECTOR_FIELD_NUMBER: builtins.int
+    ADDRESS_FIELD_NUMBER: builtins.int
+    ANSWERED_FIELD_NUMBER: builtins.int
+    WHY_NOT_FIELD_NUMBER: builtins.int
+    POOLS_FIELD_NUMBER: builtins.int
+    VERSION_FIELD_NUMBER: builtins.int
+    STALLED_FIELD_NUMBER: builtins.int
+    SHOWN_AGE_MS_FIELD_NUMBER: builtins.int
+    BLIND_FIELD_NUMBER: builtins.int
+    collector: builtins.str
+    address: builtins.str
+    """where operators reach it; empty: not known"""
+    answered: builtins.bool
+    why_not: builtins.str
+    """one sentence; empty where it has answered"""
+    pools: builtins.int
+    """pools that it owns, of those that the caller may see"""
+    version: builtins.str
+    """where it has answered and says it"""
+    stalled: builtins.str
+    """why nothing can be recorded there"""
+    shown_age_ms: builtins.int
+    """how old what it shows is; 0 unless it is stalled"""
+    blind: builtins.str
+    """why it considers itself blind"""
+    def __init__(
+        self,
+        *,
+        collector: builtins.str = ...,
+        address: builtins.str = ...,
+        answered: builtins.bool = ...,
+        why_not: builtins.str = ...,
+        pools: builtins.int = ...,
+        version: builtins.str = ...,
+        stalled: builtins.str = ...,
+        shown_age_ms: builtins.int = ...,
+        blind: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["address", b"address", "answered", b"answered", "blind", b"blind", "collector", b"collector", "pools", b"pools", "shown_age_ms", b"shown_age_ms", "stalled", b"stalled", "version", b"version", "why_not", b"why_not"]) -> None: ...
+
+global___Asked = Asked
+
+class CollectorsRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___CollectorsRequest = CollectorsRequest
+
+class CollectorsReply(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SEVERAL_FIELD_NUMBER: builtins.int
+    COLLECTOR_FIELD_NUMBER: builtins.int
+    COLLECTORS_FIELD_NUMBER: builtins.int
+    ASSIGNER_FIELD_NUMBER: builtins.int
+    LOOKED_AGE_MS_FIELD_NUMBER: builtins.int
+    ETCD_FIELD_NUMBER: builtins.int
+    UNOWNED_FIELD_NUMBER: builtins.int
+    TEXT_FIELD_NUMBER: builtins.int
+    NEXT_STEP_FIELD_NUMBER: builtins.int
+    TROUBLE_FIELD_NUMBER: builtins.int
+    several: builtins.bool
+    """false: this collector is the only one, and keeps its records in SQLite"""
+    collector: builtins.str
+    """which answers"""
+    @property
+    def collectors(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___CollectorStatus]:
+        """by name"""
+    assigner: builtins.str
+    """who writes which pool should belong to whom; empty: nobody now"""
+    looked_age_ms: builtins.int
+    """how old the last look at etcd is, of which all of this is"""
+    @property
+    def etcd(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___EtcdMember]:
+        """each endpoint by itself; empty where the caller may not see all pools"""
+    @property
+    def unowned(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___OwnedPool]:
+        """pools of which nobody is in charge now"""
+    text: builtins.str
+    """one sentence: how they stand"""
+    next_step: builtins.str
+    """empty: nothing is needed"""
+    trouble: builtins.str
+    """why etcd could not be looked at; empty: it could"""
+    def __init__(
+        self,
+        *,
+        several: builtins.bool = ...,
+        collector: builtins.str = ...,
+        collectors: collections.abc.Iterable[global___CollectorStatus] | None = ...,
+        assigner: builtins.str = ...,
+        looked_age_ms: builtins.int = ...,
+        etcd: collections.abc.Iterable[global___EtcdMember] | None = ...,
+        unowned: collections.abc.Iterable[global___OwnedPool] | None = ...,
+        text: builtins.str = ...,
+        next_step: builtins.str = ...,
+        trouble: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["assigner", b"assigner", "collector", b"collector", "collectors", b"collectors", "etcd", b"etcd", "looked_age_ms", b"looked_age_ms", "next_step", b"next_step", "several", b"several", "text", b"text", "trouble", b"trouble", "unowned", b"unowned"]) -> None: ...
+
+global___CollectorsReply = CollectorsReply
+
+class CollectorStatus(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ASKED_FIELD_NUMBER: builtins.int
+    DRAINING_FIELD_NUMBER: builtins.int
+    AGENTS_FIELD_NUMBER: builtins.int
+    RIGHT_FIELD_NUMBER: builtins.int
+    RIGHT_LEFT_MS_FIELD_NUMBER: builtins.int
+    LAG_MS_FIELD_NUMBER: builtins.int
+    UP_MS_FIELD_NUMBER: builtins.int
+    POOLS_FIELD_NUMBER: builtins.int
+    IN_DOUBT_FIELD_NUMBER: builtins.int
+    MACHINE_FIELD_NUMBER: builtins.int
+    @property
+    def asked(self) -> global___Asked: ...
+    draining: builtins.bool
+    """it gives its pools up and takes none"""
+    agents: builtins.int
+    """whose streams end there, as it says itself"""
+    right: builtins.str
+    """why it may not act now; empty: it may. Of those that have answered"""
+    right_left_ms: builtins.int
+    """until its right to act ends unless its lease is renewed"""
+    lag_ms: builtins.int
+    """how long ago arrived what its engine took in last"""
+    up_ms: builtins.int
+    @property
+    def pools(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___OwnedPool]:
+        """that it owns, of those that the caller may see"""
+    @property
+    def in_doubt(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """of those it has not heard from etcd whether their last step counts"""
+    machine: builtins.str
+    """where it runs: its machine's name"""
+    def __init__(
+        self,
+        *,
+        asked: global___Asked | None = ...,
+        draining: builtins.bool = ...,
+        agents: builtins.int = ...,
+        right: builtins.str = ...,
+        right_left_ms: builtins.int = ...,
+        lag_ms: builtins.int = ...,
+        up_ms: builtins.int = ...,
+        pools: collections.abc.Iterable[global___OwnedPool] | None = ...,
+        in_doubt: collections.abc.Iterable[builtins.str] | None = ...,
+        machine: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["asked", b"asked"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["agents", b"agents", "asked", b"asked", "draining", b"draining", "in_doubt", b"in_doubt", "lag_ms", b"lag_ms", "machine", b"machine", "pools", b"pools", "right", b"right", "right_left_ms", b"right_left_ms", "up_ms", b"up_ms"]) -> None: ...
+
+global___CollectorStatus = CollectorStatus
+
+class OwnedPool(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    POOL_UUID_FIELD_NUMBER: builtins.int
+    NAME_FIELD_NUMBER: builtins.int
+    ADVISED_FIELD_NUMBER: builtins.int
+    STAYS_FIELD_NUMBER: builtins.int
+    pool_uuid: builtins.str
+    name: builtins.str
+    """where its owner has told it"""
+    advised: builtins.str
+    """the collector that it should belong to, if that is another one"""
+    stays: builtins.str
+    """why it is not moved there; empty: nothing stands against it"""
+    def __init__(
+        self,
+        *,
+        pool_uuid: builtins.str = ...,
+        name: builtins.str = ...,
+        advised: builtins.str = ...,
+        stays: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["advised", b"advised", "name", b"name", "pool_uuid", b"pool_uuid", "stays", b"stays"]) -> None: ...
+
+global___OwnedPool = OwnedPool
+
+class EtcdMember(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ENDPOINT_FIELD_NUMBER: builtins.int
+    HEALTHY_FIELD_NUMBER: builtins.int
+    TEXT_FIELD_NUMBER: builtins.int
+    VERSION_FIELD_NUMBER: builtins.int
+    LEADER_FIELD_NUMBER: builtins.int
+    BYTES_FIELD_NUMBER: builtins.int
+    endpoint: builtins.str
+    healthy: builtins.bool
+    text: builtins.str
+    """why it is not, or what it complains of"""
+    version: builtins.str
+    leader: builtins.bool
+    bytes: builtins.int
+    """its database on disk"""
+    def __init__(
+        self,
+        *,
+        endpoint: builtins.str = ...,
+        healthy: builtins.bool = ...,
+        text: builtins.str = ...,
+        version: builtins.str = ...,
+        leader: builtins.bool = ...,
+        bytes: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["bytes", b"bytes", "endpoint", b"endpoint", "healthy", b"healthy", "leader", b"leader", "text", b"text", "version", b"version"]) -> None: ...
+
+global___EtcdMember = EtcdMember
+
+class WhereRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    COMMAND_FIELD_NUMBER: builtins.int
+    @property
+    def command(self) -> global___CommandRequest: ...
+    def __init__(
+        self,
+        *,
+        command: global___CommandRequest | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["command", b"command"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["command", b"command"]) -> None: ...
+
+global___WhereRequest = WhereRequest
+
+class WhereReply(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FOUND_FIELD_NUMBER: builtins.int
+    KNOWN_FIELD_NUMBER: builtins.int
+    WHY_NOT_FIELD_NUMBER: builtins.int
+    @property
+    def found(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Place]:
+        """none: nothing of this collector is named so"""
+    @property
+    def known(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """what there is, where nothing was found; at most 20"""
+    why_not: builtins.str
+    """the sentence of whoever names nothing that is here"""
+    def __init__(
+        self,
+        *,
+        found: collections.abc.Iterable[global___Place] | None = ...,
+        known: collections.abc.Iterable[builtins.str] | None = ...,
+        why_not: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["found", b"found", "known", b"known", "why_not", b"why_not"]) -> None: ...
+
+global___WhereReply = WhereReply
+
+class Place(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    POOL_UUID_FIELD_NUMBER: builtins.int
+    POOL_NAME_FIELD_NUMBER: builtins.int
+    HOST_UUID_FIELD_NUMBER: builtins.int
+    HOST_NAME_FIELD_NUMBER: builtins.int
+    SURE_FIELD_NUMBER: builtins.int
+    TYPED_FIELD_NUMBER: builtins.int
+    pool_uuid: builtins.str
+    pool_name: builtins.str
+    host_uuid: builtins.str
+    host_name: builtins.str
+    sure: builtins.bool
+    """named by what no other can have: its own UUID, or that of a host that speaks there"""
+    typed: builtins.str
+    """what to type so that only this is meant"""
+    def __init__(
+        self,
+        *,
+        pool_uuid: builtins.str = ...,
+        pool_name: builtins.str = ...,
+        host_uuid: builtins.str = ...,
+        host_name: builtins.str = ...,
+        sure: builtins.bool = ...,
+        typed: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["host_name", b"host_name", "host_uuid", b"host_uuid", "pool_name", b"pool_name", "pool_uuid", b"pool_uuid", "sure", b"sure", "typed", b"typed"]) -> None: ...
+
+global___Place = Place
+
+class OutcomeRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    id: builtins.str
+    def __init__(
+        self,
+        *,
+        id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["id", b"id"]) -> None: ...
+
+global___OutcomeRequest = OutcomeRequest
+
+class OutcomeReply(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: builtins.int
+    REPLY_FIELD_NUMBER: builtins.int
+    COLLECTOR_FIELD_NUMBER: builtins.int
+    REMEMBERS_MS_FIELD_NUMBER: builtins.int
+    state: builtins.str
+    """"done", "running", "unknown" """
+    @property
+    def reply(self) -> global___CommandReply:
+        """done"""
+    collector: builtins.str
+    """who obeyed or refused it"""
+    remembers_ms: builtins.int
+    """unknown: commands of how long ago would be known. One that is asked for in vain is not obeyed any more if it comes."""
+    def __init__(
+        self,
+        *,
+        state: builtins.str = ...,
+        reply: global___CommandReply | None = ...,
+        collector: builtins.str = ...,
+        remembers_ms: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["reply", b"reply"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["collector", b"collector", "remembers_ms", b"remembers_ms", "reply", b"reply", "state", b"state"]) -> None: ...
+
+global___OutcomeReply = OutcomeReply
+
 class AuditRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -50,20 +385,27 @@ class AuditReply(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     ENTRIES_FIELD_NUMBER: builtins.int
+    ASKED_FIELD_NUMBER: builtins.int
     @property
-    def entries(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___AuditEntry]: ...
+    def entries(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___AuditEntry]:
+        """oldest first"""
+    @property
+    def asked(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Asked]:
+        """of several collectors"""
     def __init__(
         self,
         *,
         entries: collections.abc.Iterable[global___AuditEntry] | None = ...,
+        asked: collections.abc.Iterable[global___Asked] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["entries", b"entries"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["asked", b"asked", "entries", b"entries"]) -> None: ...
 
 global___AuditReply = AuditReply
 
 class AuditEntry(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    COLLECTOR_FIELD_NUMBER: builtins.int
     ID_FIELD_NUMBER: builtins.int
     AT_FIELD_NUMBER: builtins.int
     ACTOR_FIELD_NUMBER: builtins.int
@@ -75,6 +417,8 @@ class AuditEntry(google.protobuf.message.Message):
     REQUEST_FIELD_NUMBER: builtins.int
     RESULT_FIELD_NUMBER: builtins.int
     REASON_FIELD_NUMBER: builtins.int
+    collector: builtins.str
+    """of several: whose record it is"""
     id: builtins.int
     at: builtins.str
     """RFC 3339 with ms, the collector's wall clock"""
@@ -98,6 +442,7 @@ class AuditEntry(google.protobuf.message.Message):
     def __init__(
         self,
         *,
+        collector: builtins.str = ...,
         id: builtins.int = ...,
         at: builtins.str = ...,
         actor: builtins.str = ...,
@@ -110,7 +455,7 @@ class AuditEntry(google.protobuf.message.Message):
         result: builtins.str = ...,
         reason: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["actor", b"actor", "at", b"at", "id", b"id", "method", b"method", "pool_name", b"pool_name", "pool_uuid", b"pool_uuid", "reason", b"reason", "request", b"request", "result", b"result", "role", b"role", "source", b"source"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["actor", b"actor", "at", b"at", "collector", b"collector", "id", b"id", "method", b"method", "pool_name", b"pool_name", "pool_uuid", b"pool_uuid", "reason", b"reason", "request", b"request", "result", b"result", "role", b"role", "source", b"source"]) -> None: ...
 
 global___AuditEntry = AuditEntry
 
@@ -250,24 +595,32 @@ class DoctorReply(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     CHECKS_FIELD_NUMBER: builtins.int
+    ASKED_FIELD_NUMBER: builtins.int
     @property
     def checks(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Check]: ...
+    @property
+    def asked(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Asked]:
+        """of several collectors"""
     def __init__(
         self,
         *,
         checks: collections.abc.Iterable[global___Check] | None = ...,
+        asked: collections.abc.Iterable[global___Asked] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["checks", b"checks"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["asked", b"asked", "checks", b"checks"]) -> None: ...
 
 global___DoctorReply = DoctorReply
 
 class Check(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    COLLECTOR_FIELD_NUMBER: builtins.int
     NAME_FIELD_NUMBER: builtins.int
     LEVEL_FIELD_NUMBER: builtins.int
     TEXT_FIELD_NUMBER: builtins.int
     NEXT_STEP_FIELD_NUMBER: builtins.int
+    collector: builtins.str
+    """of several: whose condition it is"""
     name: builtins.str
     """"clock", "disk", "journal", ...; several may have one name"""
     level: builtins.str
@@ -279,12 +632,13 @@ class Check(google.protobuf.message.Message):
     def __init__(
         self,
         *,
+        collector: builtins.str = ...,
         name: builtins.str = ...,
         level: builtins.str = ...,
         text: builtins.str = ...,
         next_step: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["level", b"level", "name", b"name", "next_step", b"next_step", "text", b"text"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["collector", b"collector", "level", b"level", "name", b"name", "next_step", b"next_step", "text", b"text"]) -> None: ...
 
 global___Check = Check
 
@@ -306,14 +660,19 @@ class ReadinessReply(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     POOLS_FIELD_NUMBER: builtins.int
+    ASKED_FIELD_NUMBER: builtins.int
     @property
     def pools(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___PoolReadiness]: ...
+    @property
+    def asked(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Asked]:
+        """of several collectors"""
     def __init__(
         self,
         *,
         pools: collections.abc.Iterable[global___PoolReadiness] | None = ...,
+        asked: collections.abc.Iterable[global___Asked] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["pools", b"pools"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["asked", b"asked", "pools", b"pools"]) -> None: ...
 
 global___ReadinessReply = ReadinessReply
 
@@ -920,14 +1279,19 @@ class LateReply(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     ENTRIES_FIELD_NUMBER: builtins.int
+    ASKED_FIELD_NUMBER: builtins.int
     @property
     def entries(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___LateEntry]: ...
+    @property
+    def asked(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Asked]:
+        """of several collectors"""
     def __init__(
         self,
         *,
         entries: collections.abc.Iterable[global___LateEntry] | None = ...,
+        asked: collections.abc.Iterable[global___Asked] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["entries", b"entries"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["asked", b"asked", "entries", b"entries"]) -> None: ...
 
 global___LateReply = LateReply
 
@@ -939,6 +1303,7 @@ class LateEntry(google.protobuf.message.Message):
     TEXT_FIELD_NUMBER: builtins.int
     DROPPED_FIELD_NUMBER: builtins.int
     HEARD_FIELD_NUMBER: builtins.int
+    COLLECTOR_FIELD_NUMBER: builtins.int
     at: builtins.str
     """RFC 3339, by this collector's clock; empty: not known"""
     kind: builtins.str
@@ -949,6 +1314,8 @@ class LateEntry(google.protobuf.message.Message):
     """how many before it were lost"""
     heard: builtins.str
     """when it was told"""
+    collector: builtins.str
+    """of several: whom it was told"""
     def __init__(
         self,
         *,
@@ -957,8 +1324,9 @@ class LateEntry(google.protobuf.message.Message):
         text: builtins.str = ...,
         dropped: builtins.int = ...,
         heard: builtins.str = ...,
+        collector: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["at", b"at", "dropped", b"dropped", "heard", b"heard", "kind", b"kind", "text", b"text"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["at", b"at", "collector", b"collector", "dropped", b"dropped", "heard", b"heard", "kind", b"kind", "text", b"text"]) -> None: ...
 
 global___LateEntry = LateEntry
 
@@ -995,14 +1363,19 @@ class ListCapsulesReply(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     CAPSULES_FIELD_NUMBER: builtins.int
+    ASKED_FIELD_NUMBER: builtins.int
     @property
     def capsules(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___KeptCapsule]: ...
+    @property
+    def asked(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Asked]:
+        """of several collectors"""
     def __init__(
         self,
         *,
         capsules: collections.abc.Iterable[global___KeptCapsule] | None = ...,
+        asked: collections.abc.Iterable[global___Asked] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["capsules", b"capsules"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["asked", b"asked", "capsules", b"capsules"]) -> None: ...
 
 global___ListCapsulesReply = ListCapsulesReply
 
@@ -1020,6 +1393,7 @@ class KeptCapsule(google.protobuf.message.Message):
     TEXT_FIELD_NUMBER: builtins.int
     SIZE_BYTES_FIELD_NUMBER: builtins.int
     SHA256_FIELD_NUMBER: builtins.int
+    COLLECTOR_FIELD_NUMBER: builtins.int
     id: builtins.str
     """32 hex digits"""
     host_uuid: builtins.str
@@ -1036,6 +1410,8 @@ class KeptCapsule(google.protobuf.message.Message):
     text: builtins.str
     size_bytes: builtins.int
     sha256: builtins.str
+    collector: builtins.str
+    """of several: where it is kept"""
     def __init__(
         self,
         *,
@@ -1050,8 +1426,9 @@ class KeptCapsule(google.protobuf.message.Message):
         text: builtins.str = ...,
         size_bytes: builtins.int = ...,
         sha256: builtins.str = ...,
+        collector: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["at", b"at", "host_name", b"host_name", "host_uuid", b"host_uuid", "id", b"id", "pool_name", b"pool_name", "pool_uuid", b"pool_uuid", "sha256", b"sha256", "size_bytes", b"size_bytes", "taken_at", b"taken_at", "text", b"text", "trigger", b"trigger"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["at", b"at", "collector", b"collector", "host_name", b"host_name", "host_uuid", b"host_uuid", "id", b"id", "pool_name", b"pool_name", "pool_uuid", b"pool_uuid", "sha256", b"sha256", "size_bytes", b"size_bytes", "taken_at", b"taken_at", "text", b"text", "trigger", b"trigger"]) -> None: ...
 
 global___KeptCapsule = KeptCapsule
 
@@ -1168,6 +1545,7 @@ class StatusReply(google.protobuf.message.Message):
     OVERVIEW_FIELD_NUMBER: builtins.int
     INBOX_AGE_MS_FIELD_NUMBER: builtins.int
     INBOX_EVENTS_FIELD_NUMBER: builtins.int
+    ASKED_FIELD_NUMBER: builtins.int
     collector_name: builtins.str
     version: builtins.str
     epoch: builtins.int
@@ -1205,6 +1583,9 @@ class StatusReply(google.protobuf.message.Message):
     """how long the oldest event has waited for the engine; 0: none waits"""
     inbox_events: builtins.int
     """how many wait"""
+    @property
+    def asked(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Asked]:
+        """of several collectors: this one first"""
     def __init__(
         self,
         *,
@@ -1226,9 +1607,10 @@ class StatusReply(google.protobuf.message.Message):
         overview: global___Overview | None = ...,
         inbox_age_ms: builtins.int = ...,
         inbox_events: builtins.int = ...,
+        asked: collections.abc.Iterable[global___Asked] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing_extensions.Literal["overview", b"overview"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["behind_ms", b"behind_ms", "blind", b"blind", "channels", b"channels", "collector_name", b"collector_name", "epoch", b"epoch", "inbox_age_ms", b"inbox_age_ms", "inbox_events", b"inbox_events", "next", b"next", "outbox_pending", b"outbox_pending", "overview", b"overview", "pools", b"pools", "quiet_ms", b"quiet_ms", "shown_age_ms", b"shown_age_ms", "stalled", b"stalled", "stood_down", b"stood_down", "up_ms", b"up_ms", "version", b"version", "warnings", b"warnings"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["asked", b"asked", "behind_ms", b"behind_ms", "blind", b"blind", "channels", b"channels", "collector_name", b"collector_name", "epoch", b"epoch", "inbox_age_ms", b"inbox_age_ms", "inbox_events", b"inbox_events", "next", b"next", "outbox_pending", b"outbox_pending", "overview", b"overview", "pools", b"pools", "quiet_ms", b"quiet_ms", "shown_age_ms", b"shown_age_ms", "stalled", b"stalled", "stood_down", b"stood_down", "up_ms", b"up_ms", "version", b"version", "warnings", b"warnings"]) -> None: ...
 
 global___StatusReply = StatusReply
 
@@ -1316,6 +1698,7 @@ class PoolLine(google.protobuf.message.Message):
     ALERTS_FIELD_NUMBER: builtins.int
     SITE_FIELD_NUMBER: builtins.int
     FAILOVER_FIELD_NUMBER: builtins.int
+    COLLECTOR_FIELD_NUMBER: builtins.int
     DETAILS_FIELD_NUMBER: builtins.int
     pool_uuid: builtins.str
     name: builtins.str
@@ -1336,6 +1719,8 @@ class PoolLine(google.protobuf.message.Message):
     site: builtins.str
     failover: builtins.bool
     """one is open"""
+    collector: builtins.str
+    """of several: its owner"""
     @property
     def details(self) -> global___PoolDetails:
         """where they were asked for"""
@@ -1354,10 +1739,11 @@ class PoolLine(google.protobuf.message.Message):
         alerts: collections.abc.Iterable[global___Counted] | None = ...,
         site: builtins.str = ...,
         failover: builtins.bool = ...,
+        collector: builtins.str = ...,
         details: global___PoolDetails | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing_extensions.Literal["details", b"details"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["age_ms", b"age_ms", "alerts", b"alerts", "details", b"details", "failover", b"failover", "headline", b"headline", "hosts", b"hosts", "hosts_heard", b"hosts_heard", "level", b"level", "name", b"name", "pool_uuid", b"pool_uuid", "site", b"site", "verdict", b"verdict", "waiting", b"waiting"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["age_ms", b"age_ms", "alerts", b"alerts", "collector", b"collector", "details", b"details", "failover", b"failover", "headline", b"headline", "hosts", b"hosts", "hosts_heard", b"hosts_heard", "level", b"level", "name", b"name", "pool_uuid", b"pool_uuid", "site", b"site", "verdict", b"verdict", "waiting", b"waiting"]) -> None: ...
 
 global___PoolLine = PoolLine
 
@@ -1463,6 +1849,7 @@ class PoolStatus(google.protobuf.message.Message):
     PAUSE_UNTIL_FIELD_NUMBER: builtins.int
     SECONDED_FIELD_NUMBER: builtins.int
     SITE_FIELD_NUMBER: builtins.int
+    COLLECTOR_FIELD_NUMBER: builtins.int
     DRILL_FIELD_NUMBER: builtins.int
     pool_uuid: builtins.str
     name: builtins.str
@@ -1514,6 +1901,8 @@ class PoolStatus(google.protobuf.message.Message):
         """what waits for a second person, the oldest first"""
     site: builtins.str
     """which its policy names; empty: none"""
+    collector: builtins.str
+    """of several: its owner, which tells this"""
     @property
     def drill(self) -> global___DrillStatus:
         """the drill that is open; absent: none"""
@@ -1545,10 +1934,11 @@ class PoolStatus(google.protobuf.message.Message):
         pause_until: builtins.str = ...,
         seconded: collections.abc.Iterable[global___Seconded] | None = ...,
         site: builtins.str = ...,
+        collector: builtins.str = ...,
         drill: global___DrillStatus | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing_extensions.Literal["drill", b"drill", "failover", b"failover", "question", b"question", "situation", b"situation"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["alerts", b"alerts", "cooldown_ms", b"cooldown_ms", "drill", b"drill", "failover", b"failover", "hosts", b"hosts", "lost_vms", b"lost_vms", "master_address", b"master_address", "master_name", b"master_name", "master_uuid", b"master_uuid", "mode", b"mode", "name", b"name", "not_ready", b"not_ready", "owed", b"owed", "pause_left_ms", b"pause_left_ms", "pause_reason", b"pause_reason", "pause_until", b"pause_until", "paused", b"paused", "pool_uuid", b"pool_uuid", "question", b"question", "seconded", b"seconded", "sentence", b"sentence", "site", b"site", "situation", b"situation", "term", b"term", "verdict", b"verdict", "verdict_age_ms", b"verdict_age_ms"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["alerts", b"alerts", "collector", b"collector", "cooldown_ms", b"cooldown_ms", "drill", b"drill", "failover", b"failover", "hosts", b"hosts", "lost_vms", b"lost_vms", "master_address", b"master_address", "master_name", b"master_name", "master_uuid", b"master_uuid", "mode", b"mode", "name", b"name", "not_ready", b"not_ready", "owed", b"owed", "pause_left_ms", b"pause_left_ms", "pause_reason", b"pause_reason", "pause_until", b"pause_until", "paused", b"paused", "pool_uuid", b"pool_uuid", "question", b"question", "seconded", b"seconded", "sentence", b"sentence", "site", b"site", "situation", b"situation", "term", b"term", "verdict", b"verdict", "verdict_age_ms", b"verdict_age_ms"]) -> None: ...
 
 global___PoolStatus = PoolStatus
 
@@ -2445,6 +2835,7 @@ class CommandRequest(google.protobuf.message.Message):
 
     ACTOR_FIELD_NUMBER: builtins.int
     REASON_FIELD_NUMBER: builtins.int
+    ID_FIELD_NUMBER: builtins.int
     PAUSE_FIELD_NUMBER: builtins.int
     RESUME_FIELD_NUMBER: builtins.int
     CONFIRM_FENCED_FIELD_NUMBER: builtins.int
@@ -2468,12 +2859,16 @@ class CommandRequest(google.protobuf.message.Message):
     HOST_WHY_FIELD_NUMBER: builtins.int
     RUN_HOOK_FIELD_NUMBER: builtins.int
     DRILL_FIELD_NUMBER: builtins.int
+    MOVE_FIELD_NUMBER: builtins.int
+    DRAIN_FIELD_NUMBER: builtins.int
     actor: builtins.str
     """Who the caller says it is, e.g. whom sudo was called by. The collector puts who connected in its place; what stood
     here is kept in the record of calls alone, as a claim.
     """
     reason: builtins.str
     """why, for the record of calls"""
+    id: builtins.str
+    """Drawn by the caller, a UUID: one command is obeyed once under its id, and what came of it is asked for by it (Outcome)."""
     @property
     def pause(self) -> global___Pause: ...
     @property
@@ -2520,11 +2915,16 @@ class CommandRequest(google.protobuf.message.Message):
     def run_hook(self) -> global___RunHook: ...
     @property
     def drill(self) -> global___DrillCommand: ...
+    @property
+    def move(self) -> global___Move: ...
+    @property
+    def drain(self) -> global___Drain: ...
     def __init__(
         self,
         *,
         actor: builtins.str = ...,
         reason: builtins.str = ...,
+        id: builtins.str = ...,
         pause: global___Pause | None = ...,
         resume: global___Resume | None = ...,
         confirm_fenced: global___ConfirmFenced | None = ...,
@@ -2548,12 +2948,52 @@ class CommandRequest(google.protobuf.message.Message):
         host_why: global___HostWhy | None = ...,
         run_hook: global___RunHook | None = ...,
         drill: global___DrillCommand | None = ...,
+        move: global___Move | None = ...,
+        drain: global___Drain | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing_extensions.Literal["acknowledge", b"acknowledge", "acknowledge_alert", b"acknowledge_alert", "approve", b"approve", "command", b"command", "confirm_fenced", b"confirm_fenced", "declare_dead", b"declare_dead", "deny", b"deny", "designate", b"designate", "drill", b"drill", "dry_run", b"dry_run", "failover_to", b"failover_to", "fence", b"fence", "host_enable", b"host_enable", "host_why", b"host_why", "pause", b"pause", "recover_members", b"recover_members", "release", b"release", "restart_xapi", b"restart_xapi", "resume", b"resume", "run_hook", b"run_hook", "second", b"second", "silence_alert", b"silence_alert", "start_lost", b"start_lost", "unsilence_alert", b"unsilence_alert"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["acknowledge", b"acknowledge", "acknowledge_alert", b"acknowledge_alert", "actor", b"actor", "approve", b"approve", "command", b"command", "confirm_fenced", b"confirm_fenced", "declare_dead", b"declare_dead", "deny", b"deny", "designate", b"designate", "drill", b"drill", "dry_run", b"dry_run", "failover_to", b"failover_to", "fence", b"fence", "host_enable", b"host_enable", "host_why", b"host_why", "pause", b"pause", "reason", b"reason", "recover_members", b"recover_members", "release", b"release", "restart_xapi", b"restart_xapi", "resume", b"resume", "run_hook", b"run_hook", "second", b"second", "silence_alert", b"silence_alert", "start_lost", b"start_lost", "unsilence_alert", b"unsilence_alert"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing_extensions.Literal["command", b"command"]) -> typing_extensions.Literal["pause", "resume", "confirm_fenced", "restart_xapi", "dry_run", "approve", "deny", "designate", "declare_dead", "start_lost", "acknowledge", "failover_to", "fence", "release", "host_enable", "recover_members", "silence_alert", "unsilence_alert", "acknowledge_alert", "second", "host_why", "run_hook", "drill"] | None: ...
+    def HasField(self, field_name: typing_extensions.Literal["acknowledge", b"acknowledge", "acknowledge_alert", b"acknowledge_alert", "approve", b"approve", "command", b"command", "confirm_fenced", b"confirm_fenced", "declare_dead", b"declare_dead", "deny", b"deny", "designate", b"designate", "drain", b"drain", "drill", b"drill", "dry_run", b"dry_run", "failover_to", b"failover_to", "fence", b"fence", "host_enable", b"host_enable", "host_why", b"host_why", "move", b"move", "pause", b"pause", "recover_members", b"recover_members", "release", b"release", "restart_xapi", b"restart_xapi", "resume", b"resume", "run_hook", b"run_hook", "second", b"second", "silence_alert", b"silence_alert", "start_lost", b"start_lost", "unsilence_alert", b"unsilence_alert"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["acknowledge", b"acknowledge", "acknowledge_alert", b"acknowledge_alert", "actor", b"actor", "approve", b"approve", "command", b"command", "confirm_fenced", b"confirm_fenced", "declare_dead", b"declare_dead", "deny", b"deny", "designate", b"designate", "drain", b"drain", "drill", b"drill", "dry_run", b"dry_run", "failover_to", b"failover_to", "fence", b"fence", "host_enable", b"host_enable", "host_why", b"host_why", "id", b"id", "move", b"move", "pause", b"pause", "reason", b"reason", "recover_members", b"recover_members", "release", b"release", "restart_xapi", b"restart_xapi", "resume", b"resume", "run_hook", b"run_hook", "second", b"second", "silence_alert", b"silence_alert", "start_lost", b"start_lost", "unsilence_alert", b"unsilence_alert"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["command", b"command"]) -> typing_extensions.Literal["pause", "resume", "confirm_fenced", "restart_xapi", "dry_run", "approve", "deny", "designate", "declare_dead", "start_lost", "acknowledge", "failover_to", "fence", "release", "host_enable", "recover_members", "silence_alert", "unsilence_alert", "acknowledge_alert", "second", "host_why", "run_hook", "drill", "move", "drain"] | None: ...
 
 global___CommandRequest = CommandRequest
+
+class Move(google.protobuf.message.Message):
+    """Of several collectors: another one is to own this pool. Only a pool in which nothing goes on is given up."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    POOL_FIELD_NUMBER: builtins.int
+    COLLECTOR_FIELD_NUMBER: builtins.int
+    pool: builtins.str
+    collector: builtins.str
+    def __init__(
+        self,
+        *,
+        pool: builtins.str = ...,
+        collector: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["collector", b"collector", "pool", b"pool"]) -> None: ...
+
+global___Move = Move
+
+class Drain(google.protobuf.message.Message):
+    """Of several collectors: this one is to give its pools up and to take none, until it is told otherwise or started again."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    COLLECTOR_FIELD_NUMBER: builtins.int
+    END_FIELD_NUMBER: builtins.int
+    collector: builtins.str
+    end: builtins.bool
+    def __init__(
+        self,
+        *,
+        collector: builtins.str = ...,
+        end: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["collector", b"collector", "end", b"end"]) -> None: ...
+
+global___Drain = Drain
 
 class DrillCommand(google.protobuf.message.Message):
     """A fire drill: a maintenance window that is walked step by step. Each step is begun by a word of its own, carried out
@@ -3194,6 +3634,7 @@ class CommandReply(google.protobuf.message.Message):
     CODE_FIELD_NUMBER: builtins.int
     LOST_VMS_FIELD_NUMBER: builtins.int
     DRILL_FIELD_NUMBER: builtins.int
+    COLLECTOR_FIELD_NUMBER: builtins.int
     accepted: builtins.bool
     text: builtins.str
     """one sentence: what was done, or the reason why not"""
@@ -3209,6 +3650,8 @@ class CommandReply(google.protobuf.message.Message):
     @property
     def drill(self) -> global___DrillStatus:
         """for DrillCommand "plan" """
+    collector: builtins.str
+    """of several: who obeyed or refused it"""
     def __init__(
         self,
         *,
@@ -3219,9 +3662,10 @@ class CommandReply(google.protobuf.message.Message):
         code: builtins.str = ...,
         lost_vms: collections.abc.Iterable[global___LostVm] | None = ...,
         drill: global___DrillStatus | None = ...,
+        collector: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing_extensions.Literal["drill", b"drill", "plan", b"plan"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["accepted", b"accepted", "code", b"code", "drill", b"drill", "lost_vms", b"lost_vms", "next_step", b"next_step", "plan", b"plan", "text", b"text"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["accepted", b"accepted", "code", b"code", "collector", b"collector", "drill", b"drill", "lost_vms", b"lost_vms", "next_step", b"next_step", "plan", b"plan", "text", b"text"]) -> None: ...
 
 global___CommandReply = CommandReply
 
@@ -3229,13 +3673,18 @@ class DecisionRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     ID_FIELD_NUMBER: builtins.int
+    COLLECTOR_FIELD_NUMBER: builtins.int
     id: builtins.str
+    """as history shows it"""
+    collector: builtins.str
+    """of several: in whose journal it stands; empty: whichever has it"""
     def __init__(
         self,
         *,
         id: builtins.str = ...,
+        collector: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["id", b"id"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["collector", b"collector", "id", b"id"]) -> None: ...
 
 global___DecisionRequest = DecisionRequest
 
@@ -3271,6 +3720,8 @@ class HistoryRequest(google.protobuf.message.Message):
     UNTIL_FIELD_NUMBER: builtins.int
     BEFORE_SEQ_FIELD_NUMBER: builtins.int
     KINDS_FIELD_NUMBER: builtins.int
+    BEFORE_FIELD_NUMBER: builtins.int
+    AFTER_FIELD_NUMBER: builtins.int
     pool: builtins.str
     """empty: all"""
     after_seq: builtins.int
@@ -3288,6 +3739,12 @@ class HistoryRequest(google.protobuf.message.Message):
     @property
     def kinds(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """entries of these kinds only, of one pool; empty: all. Follow: refused"""
+    @property
+    def before(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Position]:
+        """of several collectors: as before_seq, for each of them"""
+    @property
+    def after(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Position]:
+        """as after_seq"""
     def __init__(
         self,
         *,
@@ -3299,8 +3756,10 @@ class HistoryRequest(google.protobuf.message.Message):
         until: builtins.str = ...,
         before_seq: builtins.int = ...,
         kinds: collections.abc.Iterable[builtins.str] | None = ...,
+        before: collections.abc.Iterable[global___Position] | None = ...,
+        after: collections.abc.Iterable[global___Position] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["after_seq", b"after_seq", "before_seq", b"before_seq", "failover", b"failover", "kinds", b"kinds", "limit", b"limit", "pool", b"pool", "since", b"since", "until", b"until"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["after", b"after", "after_seq", b"after_seq", "before", b"before", "before_seq", b"before_seq", "failover", b"failover", "kinds", b"kinds", "limit", b"limit", "pool", b"pool", "since", b"since", "until", b"until"]) -> None: ...
 
 global___HistoryRequest = HistoryRequest
 
@@ -3308,16 +3767,40 @@ class HistoryReply(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     ENTRIES_FIELD_NUMBER: builtins.int
+    ASKED_FIELD_NUMBER: builtins.int
     @property
     def entries(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___HistoryEntry]: ...
+    @property
+    def asked(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Asked]:
+        """of several collectors"""
     def __init__(
         self,
         *,
         entries: collections.abc.Iterable[global___HistoryEntry] | None = ...,
+        asked: collections.abc.Iterable[global___Asked] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["entries", b"entries"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["asked", b"asked", "entries", b"entries"]) -> None: ...
 
 global___HistoryReply = HistoryReply
+
+class Position(google.protobuf.message.Message):
+    """How far one of several collectors' journals has been read; each counts its entries itself."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    COLLECTOR_FIELD_NUMBER: builtins.int
+    SEQ_FIELD_NUMBER: builtins.int
+    collector: builtins.str
+    seq: builtins.int
+    def __init__(
+        self,
+        *,
+        collector: builtins.str = ...,
+        seq: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["collector", b"collector", "seq", b"seq"]) -> None: ...
+
+global___Position = Position
 
 class HistoryEntry(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -3334,6 +3817,7 @@ class HistoryEntry(google.protobuf.message.Message):
     ACTOR_FIELD_NUMBER: builtins.int
     TEXT_FIELD_NUMBER: builtins.int
     DATA_FIELD_NUMBER: builtins.int
+    COLLECTOR_FIELD_NUMBER: builtins.int
     seq: builtins.int
     at: builtins.str
     """wall time, RFC 3339 with ms, for people"""
@@ -3352,6 +3836,8 @@ class HistoryEntry(google.protobuf.message.Message):
     """one sentence"""
     data: builtins.str
     """JSON object: the facts"""
+    collector: builtins.str
+    """of several: whose journal it stands in, with that one's `seq`"""
     def __init__(
         self,
         *,
@@ -3367,8 +3853,9 @@ class HistoryEntry(google.protobuf.message.Message):
         actor: builtins.str = ...,
         text: builtins.str = ...,
         data: builtins.str = ...,
+        collector: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["actor", b"actor", "at", b"at", "data", b"data", "epoch", b"epoch", "failover", b"failover", "kind", b"kind", "mono_ms", b"mono_ms", "pool_name", b"pool_name", "pool_uuid", b"pool_uuid", "seq", b"seq", "term", b"term", "text", b"text"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["actor", b"actor", "at", b"at", "collector", b"collector", "data", b"data", "epoch", b"epoch", "failover", b"failover", "kind", b"kind", "mono_ms", b"mono_ms", "pool_name", b"pool_name", "pool_uuid", b"pool_uuid", "seq", b"seq", "term", b"term", "text", b"text"]) -> None: ...
 
 global___HistoryEntry = HistoryEntry
 
@@ -3396,14 +3883,19 @@ class AlertsReply(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     ALERTS_FIELD_NUMBER: builtins.int
+    ASKED_FIELD_NUMBER: builtins.int
     @property
     def alerts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Alert]: ...
+    @property
+    def asked(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Asked]:
+        """of several collectors"""
     def __init__(
         self,
         *,
         alerts: collections.abc.Iterable[global___Alert] | None = ...,
+        asked: collections.abc.Iterable[global___Asked] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["alerts", b"alerts"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["alerts", b"alerts", "asked", b"asked"]) -> None: ...
 
 global___AlertsReply = AlertsReply
 
@@ -3422,6 +3914,7 @@ class Alert(google.protobuf.message.Message):
     MESSAGE_FIELD_NUMBER: builtins.int
     SILENCE_FIELD_NUMBER: builtins.int
     TAKEN_FIELD_NUMBER: builtins.int
+    COLLECTOR_FIELD_NUMBER: builtins.int
     key: builtins.str
     """stable over deliveries and restarts"""
     pool_uuid: builtins.str
@@ -3444,6 +3937,8 @@ class Alert(google.protobuf.message.Message):
     @property
     def taken(self) -> global___AlertTaken:
         """absent: nobody has acknowledged it"""
+    collector: builtins.str
+    """of several: who tells it"""
     def __init__(
         self,
         *,
@@ -3459,9 +3954,10 @@ class Alert(google.protobuf.message.Message):
         message: builtins.str = ...,
         silence: global___AlertSilence | None = ...,
         taken: global___AlertTaken | None = ...,
+        collector: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing_extensions.Literal["silence", b"silence", "taken", b"taken"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["body", b"body", "deliveries", b"deliveries", "key", b"key", "message", b"message", "pool_name", b"pool_name", "pool_uuid", b"pool_uuid", "raised_at", b"raised_at", "resolved_at", b"resolved_at", "severity", b"severity", "silence", b"silence", "taken", b"taken", "title", b"title"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["body", b"body", "collector", b"collector", "deliveries", b"deliveries", "key", b"key", "message", b"message", "pool_name", b"pool_name", "pool_uuid", b"pool_uuid", "raised_at", b"raised_at", "resolved_at", b"resolved_at", "severity", b"severity", "silence", b"silence", "taken", b"taken", "title", b"title"]) -> None: ...
 
 global___Alert = Alert
 

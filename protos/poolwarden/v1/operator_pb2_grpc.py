@@ -109,6 +109,21 @@ class OperatorStub(object):
                 request_serializer=poolwarden_dot_v1_dot_operator__pb2.AuditRequest.SerializeToString,
                 response_deserializer=poolwarden_dot_v1_dot_operator__pb2.AuditReply.FromString,
                 )
+        self.Collectors = channel.unary_unary(
+                '/poolwarden.v1.Operator/Collectors',
+                request_serializer=poolwarden_dot_v1_dot_operator__pb2.CollectorsRequest.SerializeToString,
+                response_deserializer=poolwarden_dot_v1_dot_operator__pb2.CollectorsReply.FromString,
+                )
+        self.Where = channel.unary_unary(
+                '/poolwarden.v1.Operator/Where',
+                request_serializer=poolwarden_dot_v1_dot_operator__pb2.WhereRequest.SerializeToString,
+                response_deserializer=poolwarden_dot_v1_dot_operator__pb2.WhereReply.FromString,
+                )
+        self.Outcome = channel.unary_unary(
+                '/poolwarden.v1.Operator/Outcome',
+                request_serializer=poolwarden_dot_v1_dot_operator__pb2.OutcomeRequest.SerializeToString,
+                response_deserializer=poolwarden_dot_v1_dot_operator__pb2.OutcomeReply.FromString,
+                )
 
 
 class OperatorServicer(object):
@@ -241,6 +256,27 @@ class OperatorServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Collectors(self, request, context):
+        """The collectors that share one etcd: who is there, which pools each owns, and how etcd is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Where(self, request, context):
+        """Which of this collector's own pools a command is about. Collectors ask each other, before one of them is told to act.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Outcome(self, request, context):
+        """What came of a command whose answer was lost, by its id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OperatorServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -338,6 +374,21 @@ def add_OperatorServicer_to_server(servicer, server):
                     servicer.Audit,
                     request_deserializer=poolwarden_dot_v1_dot_operator__pb2.AuditRequest.FromString,
                     response_serializer=poolwarden_dot_v1_dot_operator__pb2.AuditReply.SerializeToString,
+            ),
+            'Collectors': grpc.unary_unary_rpc_method_handler(
+                    servicer.Collectors,
+                    request_deserializer=poolwarden_dot_v1_dot_operator__pb2.CollectorsRequest.FromString,
+                    response_serializer=poolwarden_dot_v1_dot_operator__pb2.CollectorsReply.SerializeToString,
+            ),
+            'Where': grpc.unary_unary_rpc_method_handler(
+                    servicer.Where,
+                    request_deserializer=poolwarden_dot_v1_dot_operator__pb2.WhereRequest.FromString,
+                    response_serializer=poolwarden_dot_v1_dot_operator__pb2.WhereReply.SerializeToString,
+            ),
+            'Outcome': grpc.unary_unary_rpc_method_handler(
+                    servicer.Outcome,
+                    request_deserializer=poolwarden_dot_v1_dot_operator__pb2.OutcomeRequest.FromString,
+                    response_serializer=poolwarden_dot_v1_dot_operator__pb2.OutcomeReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -669,5 +720,56 @@ class Operator(object):
         return grpc.experimental.unary_unary(request, target, '/poolwarden.v1.Operator/Audit',
             poolwarden_dot_v1_dot_operator__pb2.AuditRequest.SerializeToString,
             poolwarden_dot_v1_dot_operator__pb2.AuditReply.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def Collectors(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/poolwarden.v1.Operator/Collectors',
+            poolwarden_dot_v1_dot_operator__pb2.CollectorsRequest.SerializeToString,
+            poolwarden_dot_v1_dot_operator__pb2.CollectorsReply.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def Where(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/poolwarden.v1.Operator/Where',
+            poolwarden_dot_v1_dot_operator__pb2.WhereRequest.SerializeToString,
+            poolwarden_dot_v1_dot_operator__pb2.WhereReply.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def Outcome(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/poolwarden.v1.Operator/Outcome',
+            poolwarden_dot_v1_dot_operator__pb2.OutcomeRequest.SerializeToString,
+            poolwarden_dot_v1_dot_operator__pb2.OutcomeReply.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)

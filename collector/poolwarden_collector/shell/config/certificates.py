@@ -113,7 +113,9 @@ def issue_collector(ca: Path, name: str, addresses: tuple[str, ...], out: Path) 
         x509.UniformResourceIdentifier(collector_uri(name)),
         *(x509.IPAddress(_address(text)) for text in addresses),
     ]
-    return _issue(ca, f"collector {name}", names, [ExtendedKeyUsageOID.SERVER_AUTH], out)
+    # One of several asks the others in operators' names (operators/on_behalf.py): there it is a client.
+    usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+    return _issue(ca, f"collector {name}", names, usages, out)
 
 
 def _address(text: str) -> IPv4Address | IPv6Address:

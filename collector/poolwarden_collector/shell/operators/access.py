@@ -11,6 +11,8 @@ Rules
 * A pool that he may see and do less with is refused with the role that is needed.
 * The call that is being served is known to whatever serves it (``current``), and to nothing else: without one there are
   no rights.
+* A collector that asks for an operator (on_behalf.py) has no rights by itself. It has the role ``COLLECTOR``: of
+  what is in there it is given what that operator may *here*, and never more than what he may where he is connected.
 """
 
 from __future__ import annotations
@@ -72,6 +74,9 @@ RULES: dict[str, Rule] = {
     f"{OPERATOR}/TestAlerts": Rule(Role.OPERATOR, Scope.WHOLE, changes=True),
     f"{OPERATOR}/Reload": _RULE,
     f"{OPERATOR}/Audit": Rule(Role.ADMIN, Scope.LISTED),
+    f"{OPERATOR}/Collectors": _LIST,
+    f"{OPERATOR}/Where": _LIST,
+    f"{OPERATOR}/Outcome": _LIST,
     f"{OPERATOR}/Command:pause": _DO,
     f"{OPERATOR}/Command:resume": _DO,
     f"{OPERATOR}/Command:confirm_fenced": _DO,
@@ -95,6 +100,9 @@ RULES: dict[str, Rule] = {
     f"{OPERATOR}/Command:acknowledge_alert": _DO,
     f"{OPERATOR}/Command:second": _DO,
     f"{OPERATOR}/Command:run_hook": _DO,
+    # Which collector guards a pool is no matter of the pool's operators, but its admin may say it.
+    f"{OPERATOR}/Command:move": Rule(Role.ADMIN, Scope.NAMED, changes=True),
+    f"{OPERATOR}/Command:drain": _RULE,
     # Who may enrol hosts decides what is a host of a pool.
     f"{ENROLMENTS}/Authority": Rule(Role.ADMIN, Scope.WHOLE),
     f"{ENROLMENTS}/CreateToken": _RULE,
@@ -104,6 +112,19 @@ RULES: dict[str, Rule] = {
     f"{ENROLMENTS}/DecideKey": _RULE,
     f"{ENROLMENTS}/DenyCertificate": _RULE,
 }
+
+# What a collector may ask another one for, in an operator's name.
+# safety: closed. Whoever steals a collector's certificate may name any operator; so nothing of what changes who is
+# certified, what is configured or which program is run with which password is asked for by way of another collector.
+COLLECTOR = frozenset(
+    [
+        f"{OPERATOR}/{name}"
+        for name in ("Status", "Explain", "Readiness", "Plan", "Advise", "History", "Follow", "Alerts")
+    ]
+    + [f"{OPERATOR}/{name}" for name in ("Decision", "Late", "ListCapsules", "ReadCapsule", "Doctor", "Audit")]
+    + [f"{OPERATOR}/{name}" for name in ("Collectors", "Where", "Outcome")]
+    + [key for key in RULES if key.startswith(f"{OPERATOR}/Command:")]
+)
 
 
 class Denied(Exception):
@@ -115,7 +136,8 @@ class Caller:
     """Who is at the other end of a connection, by the kernel's or the certificate's word.
 
     ``name``: for the journal; ``person``: what stays the same for one person; ``source``: from where, for people.
-    ``uid`` is None for a certificate, ``groups`` are those of a user of this machine.
+    ``uid`` is None for a certificate, ``groups`` are those of a user of this machine. ``by``: the collector that asks
+    for him (empty: he is there himself); then ``claimed`` is what he may at that one, as it says.
     """
 
     name: str
@@ -123,6 +145,9 @@ class Caller:
     source: str
     uid: int | None = None
     groups: tuple[str, ...] = ()
+    by: str = ""
+    claimed: Rights | None = None
+    kind: str = ""  # with ``by``: what he is there, one of KINDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +174,16 @@ class Rights:
         """His highest role in this pool."""
         return max((role for role, pools in self.grants if pools is None or pool in pools), default=None)
 
+    def within(self, bounds: Rights) -> Rights:
+        """What both of them give."""
+        found = []
+        for role, pools in self.grants:
+            for most, among in bounds.grants:
+                both = pools if among is None else among if pools is None else pools & among
+                if both is None or both:
+                    found.append((min(role, most), both))
+        return Rights(tuple(found))
+
     @property
     def words(self) -> str:
         """For the record: the roles, the highest first."""
@@ -156,17 +191,38 @@ class Rights:
 
 
 EVERYTHING = Rights(((Role.ADMIN, None),))
+LOOKING = Rights(((Role.VIEWER, None),))
+# What an operator may be where he is connected: the holder of a certificate, a user of that machine, whoever runs that
+# machine or its collector, a user of that collector's page.
+CERTIFICATE, USER, MACHINE, PAGE = KINDS = ("certificate", "user", "machine", "page")
 
 
 def rights_of(caller: Caller, entries: tuple[Entry, ...]) -> Rights:
     """What the configuration gives to this caller now."""
-    if not entries or (caller.uid is not None and caller.uid in (0, os.geteuid())):
+    if caller.claimed is not None:
+        # safety: no more than he may there, and no more than he may here.
+        return _known_here(caller, entries).within(caller.claimed)
+    if not entries or is_the_machines(caller):
         return EVERYTHING
     return Rights(tuple((each.role, each.pools) for each in entries if _is_his(each, caller)))
 
 
+def is_the_machines(caller: Caller) -> bool:
+    """root, or the collector's own user, here."""
+    return caller.uid is not None and caller.uid in (0, os.geteuid())
+
+
+def _known_here(caller: Caller, entries: tuple[Entry, ...]) -> Rights:
+    """What this configuration gives to somebody who is connected to another collector."""
+    if caller.kind == PAGE:
+        return LOOKING  # his password is known to that one alone
+    if caller.kind == MACHINE or not entries:
+        return EVERYTHING  # who runs that machine has its collector's key: he could claim to be anybody
+    return Rights(tuple((each.role, each.pools) for each in entries if _is_his(each, caller)))
+
+
 def _is_his(entry: Entry, caller: Caller) -> bool:
-    if caller.uid is None:
+    if caller.uid is None and caller.kind in ("", CERTIFICATE):
         return entry.kind == "name" and entry.who == caller.name
     # safety: a certificate's name and a user of this machine are two things, also where they are spelt alike.
     return (entry.kind == "user" and entry.who == caller.name) or (entry.kind == "group" and entry.who in caller.groups)
@@ -191,11 +247,17 @@ class Call:
     claim: str = ""
     pool: PoolId = ""
     renew: Callable[[], Rights] | None = None  # what the configuration gives the caller now
+    typed: bool = False  # names in its answer are quoted already
 
     @property
     def among(self) -> frozenset[PoolId] | None:
         """The pools in which the caller has the method's role; None: all."""
         return self.rights.where(self.rule.role)
+
+    @property
+    def relayed(self) -> bool:
+        """Has another collector asked? Then this one answers for itself alone."""
+        return bool(self.caller.by)
 
     @property
     def scoped(self) -> bool:
@@ -225,6 +287,8 @@ def admitted(caller: Caller, rights: Rights, key: str, what: str) -> Call:
     if rule is None:
         # safety: closed. Nobody has said who may call it, so nobody may.
         raise Denied(f"{what} has no rule that says who may call it")
+    if caller.by and key not in COLLECTOR:
+        raise Denied(f"{what} is not asked for by way of another collector: ask this one itself (--collector ADDRESS)")
     if not rights.grants:
         raise Denied(f"{caller.name} has no entry in [[operators]] of the collector's configuration, and so no rights")
     where = rights.where(rule.role)

@@ -9,6 +9,7 @@ Rules
   connection that writes, within 5 s and for at most 10,000 rows a call; more is asked for page by page.
 * What changes something becomes an ``OperatorSaid`` event and is answered by the engine, in its turn, after it is
   durable. What concerns the telling of alerts only is not the engine's (alert_marks.py).
+* One of several collectors gives the whole answer (several.py), unless another one of them has asked.
 * A mistake of the operator is one sentence: NOT_FOUND lists what there is, FAILED_PRECONDITION lists the candidates
   of an ambiguous name, INVALID_ARGUMENT says what is missing. A refusal by the engine is no error but an answer with
   a reason.
@@ -19,10 +20,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import ipaddress
 import sqlite3
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -31,14 +30,10 @@ import grpc
 from poolwarden.v1 import enrolment_pb2_grpc as enrolment_rpc
 from poolwarden.v1 import operator_pb2 as pb
 from poolwarden.v1 import operator_pb2_grpc as rpc
-from poolwarden_collector.core.followups.power_switch import test_limit
 from poolwarden_collector.core.model.entries import Kind
-from poolwarden_collector.core.model.events import OperatorSaid
-from poolwarden_collector.core.report.drill_report import drill_plan
 from poolwarden_collector.core.report.explain import explain
 from poolwarden_collector.core.report.journal_view import JournalView
 from poolwarden_collector.core.report.plan import plan
-from poolwarden_collector.core.report.status import lost_vms
 from poolwarden_collector.core.report.weaknesses import readiness
 from poolwarden_collector.core.state.snapshot import Snapshot
 from poolwarden_collector.shell import clock
@@ -47,14 +42,11 @@ from poolwarden_collector.shell.agents.gateway import credentials
 from poolwarden_collector.shell.doctor.check import FAULT, WARNING
 from poolwarden_collector.shell.doctor.enrolment import own_certificates
 from poolwarden_collector.shell.doctor.running import all_checks
-from poolwarden_collector.shell.fencing import setup
 from poolwarden_collector.shell.loop.self_check import guards_its_own_host
 from poolwarden_collector.shell.operators import (
     access,
-    alert_marks,
     alert_trials,
     calls,
-    hook_runs,
     pool_views,
     requests,
     second_person,
@@ -65,34 +57,39 @@ from poolwarden_collector.shell.operators.access import Denied
 from poolwarden_collector.shell.operators.admission import Admission, Stranger
 from poolwarden_collector.shell.operators.advice import advised
 from poolwarden_collector.shell.operators.capsules import CapsuleCalls
+from poolwarden_collector.shell.operators.collectors import Collectors
+from poolwarden_collector.shell.operators.command_call import CommandCall
 from poolwarden_collector.shell.operators.enrolments import EnrolmentsApi
+from poolwarden_collector.shell.operators.fence_setup import FenceSetup
 from poolwarden_collector.shell.operators.front import Front
 from poolwarden_collector.shell.operators.journal_reader import JournalReader, instant
-from poolwarden_collector.shell.operators.names import Ambiguous, Names, Unknown
+from poolwarden_collector.shell.operators.names import Ambiguous, Names, Unknown, is_uuid
+from poolwarden_collector.shell.operators.naming import Naming
+from poolwarden_collector.shell.operators.neighbours import Links
+from poolwarden_collector.shell.operators.outcomes import Outcomes
 from poolwarden_collector.shell.operators.quoting import Quoting
+from poolwarden_collector.shell.operators.several import Several
 from poolwarden_collector.shell.operators.status_call import StatusCall
 from poolwarden_collector.shell.operators.turns import Turns
 from poolwarden_collector.shell.operators.wire import in_bytes
 from poolwarden_collector.shell.operators.wrong import Wrong
 from poolwarden_collector.shell.store.journal import MOST_ROWS, Journal, JournalError, Row, TooLong
-from poolwarden_collector.shell.store.silences import Asked
 
 if TYPE_CHECKING:
     from poolwarden_collector.shell.alerts.outbox import Outbox
     from poolwarden_collector.shell.config.config import Tls
     from poolwarden_collector.shell.loop.performer import Replies
     from poolwarden_collector.shell.loop.service import Service
+    from poolwarden_collector.shell.operators.neighbours import Neighbours
     from poolwarden_collector.shell.queue.inbox import Inbox
     from poolwarden_collector.shell.reload import Reloaded
     from poolwarden_collector.shell.store.capsules import Capsules
     from poolwarden_collector.shell.store.telemetry import Telemetry
 
-ANSWER_WITHIN_S = 10.0
 # Entries that end a change of master, or a drill.
 CHANGES = (Kind.CLOSED.value, Kind.DESIGNATE_RESULT.value, Kind.DRILL_ENDED.value)
 PAST_CHANGES = 10
 LATE_LIMIT = 1_000
-_COMMAND = f"{access.OPERATOR}/Command"
 _FOLLOW_QUEUE = 4_096
 _SHUT = "{} connections to the operators' address were shut: so many came, and said nothing"
 
@@ -124,7 +121,12 @@ def _answered(method: Callable[[OperatorApi, _Q], Awaitable[_A]]) -> Callable[[O
     @functools.wraps(method)
     async def call(self: OperatorApi, request: _Q, context: Any) -> _A:
         try:
-            return await method(self, request)
+            local = functools.partial(method, self)
+            if self._several is None or access.current().relayed:
+                return await local(request)
+            own = functools.partial(self._own_part, local)
+            answer: _A = await self._several.serve(method.__name__, request, own)
+            return answer
         except _MISTAKES as error:
             await _refuse(context, error)
 
@@ -156,9 +158,7 @@ class OperatorApi(rpc.OperatorServicer):
         self._roster = service.roster
         self._journal = journal
         self._inbox = inbox
-        self._replies = replies
-        self._alert_marks = alert_marks.AlertMarks(service, journal)
-        self._setting_up = asyncio.Lock()  # one guide at a time: each runs programs
+        self._fence_setup = FenceSetup(self._roster)
         self._trying_channels = asyncio.Lock()
         self._examining = asyncio.Lock()  # the journal is read to its end for it: once at a time
         self._views = pool_views.PoolViews(self._roster)
@@ -167,10 +167,23 @@ class OperatorApi(rpc.OperatorServicer):
         self._seconds = second_person.SecondPerson(service, journal)
         self._status = StatusCall(self._views, self._journals, self._seconds, outbox, inbox, version)
         self._ledger = calls.Ledger(service, journal, clock.mono_ms)
+        self._commands = CommandCall(
+            service, journal, inbox, replies, self._views, self._seconds, self._names, self._explain,
+            lambda: self._collectors,
+        )  # fmt: skip
+        self._naming = Naming(self._names, journal, self._seconds)
+        self._outcomes = Outcomes(clock.mono_ms)
+        self._several: Several | None = None  # None: this collector is alone
+        self._collectors = Collectors(self._roster, None)
         self._servers: list[grpc.aio.Server] = []
         self._doorkeeper: asyncio.Task[None] | None = None
         self.front: Front | None = None
         self.port = 0
+
+    def join(self, neighbours: Neighbours) -> None:
+        """Be one of several collectors, which are asked as well from now on."""
+        self._several = Several(neighbours, Links(lambda: self._roster.config.tls), self._naming)
+        self._collectors = Collectors(self._roster, self._several)
 
     async def start(self, path: Path) -> None:
         """Serve on a Unix socket with mode 0660. Raises OSError where that is impossible."""
@@ -205,14 +218,26 @@ class OperatorApi(rpc.OperatorServicer):
 
     async def quoted(self, reply: Any) -> Any:
         """The reply, in place, with names as they have to be typed in the commands that it suggests."""
+        if access.current().typed:
+            return reply
         return await self._quoting.typed(reply, self.turns())
+
+    async def _own_part(self, local: Callable[[Any], Awaitable[Any]], request: Any) -> Any:
+        """This collector's own part of an answer, quoted as by itself: the others have quoted theirs."""
+        reply, call = await self._quoting.typed(await local(request), self.turns()), access.current()
+        call.typed = True
+        return reply
 
     async def start_network(self, listen: str, tls: Tls) -> None:
         """Serve operators' certificates on an address too. Raises OSError where it or the certificate cannot be used.
 
         Certificates are read at every handshake, as the gateway's are.
         """
-        admission = self._admission(operator_tls.caller, "the operators' address")
+
+        def who(context: Any) -> access.Caller:
+            return operator_tls.caller(context, self._several.knows if self._several is not None else None)
+
+        admission = self._admission(who, "the operators' address")
         server = grpc.aio.server(interceptors=(admission,), options=operator_tls.OPTIONS)
         self._add_to(server)
         try:
@@ -235,6 +260,8 @@ class OperatorApi(rpc.OperatorServicer):
         await asyncio.gather(*(server.stop(0.2) for server in self._servers))
         if self._doorkeeper is not None:
             self._doorkeeper.cancel()
+        if self._several is not None:
+            await self._several.close()
         await self._journals.stop()
         self._seconds.stop()
         if self.front is not None:
@@ -295,6 +322,9 @@ class OperatorApi(rpc.OperatorServicer):
 
     @_answered
     async def History(self, request: pb.HistoryRequest) -> pb.HistoryReply:
+        return await self._history_reply(request)
+
+    async def _history_reply(self, request: pb.HistoryRequest) -> pb.HistoryReply:
         rows = await self._history(request)
         reply: pb.HistoryReply = await self._journals.search(
             lambda: pb.HistoryReply(entries=[self._entry(row) for row in rows])
@@ -304,11 +334,29 @@ class OperatorApi(rpc.OperatorServicer):
     async def _history(self, request: pb.HistoryRequest) -> list[Row]:
         return await self._journals.history(request, self._pool_of(request), access.current().among)
 
-    def _pool_of(self, request: pb.HistoryRequest) -> str:
+    def _pool_of(self, request: pb.HistoryRequest | pb.AlertsRequest | pb.ListCapsulesRequest | pb.AuditRequest) -> str:
+        """The pool whose past is asked for; one of several has that of pools, too, which another one owns now."""
+        known, call = self._roster.pools, access.current()
+        if self._several is not None and is_uuid(request.pool) and request.pool not in known:
+            call.require(request.pool)
+            return request.pool
         return self._names().pool(request.pool) if request.pool else ""
 
     async def Follow(self, request: pb.HistoryRequest, context: Any) -> AsyncIterator[pb.HistoryEntry]:  # noqa: N802
         """What is stored first, then live; nothing twice, nothing left out."""
+        try:
+            own = self._follow
+            entries = own(request)
+            if self._several is not None and not access.current().relayed:
+                entries = self._several.follow(request, own, self._history_reply)
+            async with contextlib.aclosing(entries):
+                async for entry in entries:
+                    yield entry
+        except _MISTAKES as error:
+            await _refuse(context, error)
+
+    async def _follow(self, request: pb.HistoryRequest) -> AsyncGenerator[pb.HistoryEntry, None]:
+        """This collector's own part."""
         queue: asyncio.Queue[list[Row]] = asyncio.Queue(_FOLLOW_QUEUE)
         lost = asyncio.Event()
 
@@ -336,14 +384,12 @@ class OperatorApi(rpc.OperatorServicer):
                             yield self._entry(row)
                         last = max(last, row.seq)
             raise Wrong(grpc.StatusCode.RESOURCE_EXHAUSTED, "too slow to follow; go on with the last number you have")
-        except _MISTAKES as error:
-            await _refuse(context, error)
         finally:
             stop()
 
     @_answered
     async def Alerts(self, request: pb.AlertsRequest) -> pb.AlertsReply:
-        pool = self._names().pool(request.pool) if request.pool else ""
+        pool = self._pool_of(request)
         call, limit = access.current(), min(request.limit, MOST_ROWS)
         found = await self._journals.search(self._journal.alerts, pool, request.open_only, limit, call.among)
         if call.scoped:  # channels are the collector's own
@@ -365,7 +411,7 @@ class OperatorApi(rpc.OperatorServicer):
 
     @_answered
     async def Late(self, request: pb.LateRequest) -> pb.LateReply:
-        pool, host = self._names().host(request.host)
+        pool, host = self._late_of(request.host)
         if self._telemetry is None:
             return pb.LateReply()
         limit = min(request.limit or LATE_LIMIT, MOST_ROWS)
@@ -373,13 +419,19 @@ class OperatorApi(rpc.OperatorServicer):
             found = await asyncio.to_thread(self._telemetry.told_late, host, request.samples, limit)
         except sqlite3.Error as error:
             raise Wrong(grpc.StatusCode.INTERNAL, f"telemetry cannot be read: {error}") from error
-        if access.current().scoped:  # what it told as a host of another pool is that pool's
-            found = [row for row in found if row["pool"] == pool]
+        if (among := access.current().among) is not None:  # what it told as a host of another pool is that pool's
+            found = [row for row in found if (row["pool"] == pool if pool else row["pool"] in among)]
         return pb.LateReply(entries=[messages.late_entry(row) for row in found])
+
+    def _late_of(self, text: str) -> tuple[str, str]:
+        """The host with its pool; one of several has words of hosts, too, whose pool another one owns now ("")."""
+        if self._several is not None and is_uuid(text) and not self._roster.pools.of(text):
+            return "", text
+        return self._names().host(text)
 
     @_answered
     async def ListCapsules(self, request: pb.ListCapsulesRequest) -> pb.ListCapsulesReply:  # noqa: N802
-        pool = self._names().pool(request.pool) if request.pool else ""
+        pool = self._pool_of(request)
         return await self._capsules.listed(request, pool, self.turns())
 
     async def ReadCapsule(  # noqa: N802
@@ -387,7 +439,11 @@ class OperatorApi(rpc.OperatorServicer):
     ) -> AsyncIterator[pb.CapsuleBytes]:
         """One of them, a piece at a time, for as long as the caller may see its pool."""
         try:
-            async with contextlib.aclosing(self._capsules.pieces(request)) as pieces:
+            own = functools.partial(self._capsules.pieces, request)
+            whole = own()
+            if self._several is not None and not access.current().relayed:
+                whole = self._several.capsule(request, own)
+            async with contextlib.aclosing(whole) as pieces:
                 async for piece in pieces:
                     yield piece
         except _MISTAKES as error:
@@ -406,7 +462,7 @@ class OperatorApi(rpc.OperatorServicer):
     async def Audit(self, request: pb.AuditRequest) -> pb.AuditReply:
         among = access.current().among
         if request.pool:
-            among = frozenset({self._names().pool(request.pool)})
+            among = frozenset({self._pool_of(request)})
         bounds = (instant("since", request.since), instant("until", request.until))
         rows = await asyncio.to_thread(self._journal.calls, among, *bounds, request.limit)
         reply, turns = pb.AuditReply(), self.turns()
@@ -446,129 +502,55 @@ class OperatorApi(rpc.OperatorServicer):
             file_is_wrong=done.wrong,
         )
 
+    async def Command(self, request: pb.CommandRequest, context: Any) -> pb.CommandReply:
+        """Obeyed once under its id, by whoever it concerns."""
+        try:
+            person = access.current().caller.person
+            return await self._outcomes.once(person, request.id, functools.partial(self._obey, request))
+        except _MISTAKES as error:
+            await _refuse(context, error)
+
+    async def _obey(self, request: pb.CommandRequest) -> pb.CommandReply:
+        if self._several is not None and not access.current().relayed:
+            return await self._several.command(request, functools.partial(self._own_part, self._commands.reply))
+        return await self._commands.reply(request)
+
     @_answered
-    async def Command(self, request: pb.CommandRequest) -> pb.CommandReply:
-        if request.WhichOneof("command") == "dry_run":
-            plan = self._explain(request.dry_run.pool)
-            text = plan.refused[0] if plan.refused else "nothing stands against it"
-            return pb.CommandReply(accepted=True, text=text, next_step=plan.next_step, plan=plan)
-        if request.WhichOneof("command") in alert_marks.VERBS:
-            asked = Asked(requests.actor(request), requests.short("the reason", alert_marks.reason_of(request)))
-            return await self._alert_marks.command(request, asked)
-        if request.WhichOneof("command") == "run_hook":
-            pool, asked_by = self._names().pool(request.run_hook.pool), requests.actor(request)
-            return await hook_runs.run_again(self._service, self._journal, pool, request.run_hook.hook, asked_by)
-        if request.WhichOneof("command") == "second":
-            return await self._second(request)
-        if request.WhichOneof("command") == "drill" and request.drill.action == "plan":
-            uuid, said = self._said(request, self._names())
-            return messages.drill_plan(
-                drill_plan(self._roster.pools[uuid], self._roster.shown_at(), self._views.site(uuid), said)
-            )
-        uuid, said = self._said(request, self._names())
-        needs_two = self._roster.config.operators.second_person
-        if (no := second_person.drill_refusal(self._roster.pools[uuid], said, needs_two)) is not None:
-            return no
-        if calls.said_as(_COMMAND, request) in needs_two:
-            return await self._seconds.ask(self._roster.pools[uuid], request, access.current())
-        return await self._ordered(uuid, said)
+    async def Collectors(self, request: pb.CollectorsRequest) -> pb.CollectorsReply:
+        return await self._collectors.reply()
 
-    async def _second(self, request: pb.CommandRequest) -> pb.CommandReply:
-        """What one person has asked for, at another one's word; as if it were asked now, in both names."""
-        names, call = self._names(), access.current()
-        if request.second.withdraw:
-            return await self._seconds.withdraw(names, request, call)
-        wanted = await self._seconds.seconded(names, self._roster.pools, request, call)
-        if isinstance(wanted, pb.CommandReply):
-            return wanted
-        return await self._ordered(*self._said(wanted, names))
+    @_answered
+    async def Where(self, request: pb.WhereRequest) -> pb.WhereReply:
+        if request.command.WhichOneof("command") is None:
+            raise Wrong(grpc.StatusCode.INVALID_ARGUMENT, "the request holds no command that this collector knows")
+        return await self._naming.where(request.command)
 
-    async def _ordered(self, uuid: str, said: OperatorSaid) -> pb.CommandReply:
-        reply = await self._ask_engine(uuid, said)
-        if said.verb in ("start-lost", "declare-dead"):
-            found = lost_vms(Snapshot(self._roster.pools[uuid], self._roster.shown_at(), self._views.site(uuid)))
-            reply.lost_vms.extend(messages.lost_vm(vm) for vm in found)
-        return reply
+    async def Outcome(self, request: pb.OutcomeRequest, context: Any) -> pb.OutcomeReply:
+        """What came of a command; of one that has not come: it is not obeyed any more."""
+        own = self._outcome
+        try:
+            if self._several is not None and not access.current().relayed:
+                return await self._several.outcome(request, own)
+            return await own(request)
+        except _MISTAKES as error:
+            await _refuse(context, error)
 
-    def _said(self, request: pb.CommandRequest, names: Names) -> tuple[str, OperatorSaid]:
-        """The pool and the event of a command."""
-        actor = requests.actor(request)
-        request_id = str(uuid.uuid4())
-        verb = request.WhichOneof("command")
-        if verb == "pause":
-            args = (
-                ("reason", requests.short("the reason", request.pause.reason)),
-                *requests.lasting(request.pause.for_ms),
-            )
-            return names.pool(request.pause.pool), OperatorSaid(request_id, actor, "pause", "", args)
-        if verb == "resume":
-            return names.pool(request.resume.pool), OperatorSaid(request_id, actor, "resume")
-        if verb == "restart_xapi":
-            pool, host = names.host(request.restart_xapi.host)
-            return pool, OperatorSaid(request_id, actor, "restart-xapi", host)
-        if verb in requests.VERBS:
-            return requests.VERBS[verb](names, request_id, actor, getattr(request, verb))
-        raise Wrong(grpc.StatusCode.INVALID_ARGUMENT, "the request holds no command that this collector knows")
+    async def _outcome(self, request: pb.OutcomeRequest) -> pb.OutcomeReply:
+        found = await self._outcomes.of(access.current().caller.person, request.id)
+        found.collector = self._roster.config.name if found.state == "done" else ""
+        return found
 
     @_answered
     async def FindFence(self, request: pb.FindFenceRequest) -> pb.FindFenceReply:  # noqa: N802
         """What answers at a host's BMC."""
         pool, host = self._names().host(request.host)
-        agent = self._roster.pools[pool].live.agents.get(host)
-        address = request.address or (agent.hello.machine.bmc_address if agent is not None else "")
-        try:
-            ipaddress.ip_address(address)
-        except ValueError:
-            text = f"{address!r} is no IP address" if address else "its dom0 does not know its BMC's address"
-            raise Wrong(grpc.StatusCode.INVALID_ARGUMENT, f"{text}: give it by --address") from None
-        async with self._setting_up:
-            found = await setup.look(address)
-        items = [
-            pb.FoundFence(
-                agent=each.agent,
-                answers=each.answers,
-                installed=setup.installed(each.agent) is not None,
-                text=each.text,
-                parameters=each.parameters,
-            )
-            for each in found
-        ]
-        return pb.FindFenceReply(address=address, found=items)
+        return await self._fence_setup.find(pool, host, request)
 
     @_answered
     async def TryFence(self, request: pb.TryFenceRequest) -> pb.TryFenceReply:  # noqa: N802
         """Whether a proposed fence device is this host's."""
         pool, host = self._names().host(request.host)
-        failover = self._roster.pools[pool].record.failover
-        if failover is not None and failover.open and failover.old_master == host:
-            text = f"failover {failover.id} decides about this host: its BMC is not disturbed now"
-            raise Wrong(grpc.StatusCode.FAILED_PRECONDITION, text)
-        async with self._setting_up:
-            trial = await setup.attempt(
-                self._roster.pools[pool], host, request.agent, dict(request.parameters), request.limit_ms
-            )
-        steps = [pb.TryStep(name=name, good=good, text=text, next_step=step) for name, good, text, step in trial.steps]
-        return pb.TryFenceReply(
-            good=trial.good, steps=steps, path=trial.path, tells=trial.tells, parameters=trial.parameters
-        )
-
-    async def _ask_engine(self, pool: str, said: OperatorSaid) -> pb.CommandReply:
-        future = self._replies.expect(said.request_id)
-        self._inbox.post(pool, said)
-        within = ANSWER_WITHIN_S
-        if said.verb == "fence-test":
-            within = max(within, test_limit(self._roster.pools[pool].devices.get(said.host, ())) / 1000 + 2)
-        try:
-            reply = await asyncio.wait_for(future, within)
-        except TimeoutError:
-            text = f"no answer within {within:.0f} s; whether it was obeyed is in the history"
-            return pb.CommandReply(accepted=False, code="no-answer", text=text, next_step="poolwarden history POOL")
-        finally:
-            self._replies.forget(said.request_id)
-        text = reply.text
-        if self._roster.stalled and access.current().scoped:  # why may name a pool that the caller must not know of
-            text = text.replace(self._roster.stalled, access.NOT_RECORDED)
-        return pb.CommandReply(accepted=reply.accepted, text=text, code=reply.code, next_step=reply.next_step)
+        return await self._fence_setup.attempt(pool, host, request)
 
     def turns(self) -> Turns:
         """Of one answer."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,7 +13,13 @@ from poolwarden_collector.nearest import did_you_mean
 
 _LISTED = 20
 _LOOKED_AT = 1_000  # hosts, whose places are listed and held against a mistyped one
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _LONGER = 2  # letters: of more hosts only such names are
+
+
+def is_uuid(text: str) -> bool:
+    """Is that a pool's or a host's UUID, as they are written?"""
+    return _UUID.fullmatch(text) is not None
 
 
 class Unknown(Exception):
@@ -50,6 +57,25 @@ class Names:
             raise Ambiguous(f"{text!r} is the name of {len(found)} pools; use one of: {_list(found)}")
         known = [self._label(uuid) for uuid in self.pools]
         raise Unknown(f"there is no pool {text!r}{did_you_mean(text, known)}; there is: {_list(known)}")
+
+    def pools_called(self, text: str) -> list[PoolId]:
+        """Every pool that this may name."""
+        return [uuid for uuid in self.pools if text in (uuid, self.pools[uuid].record.name, self.aliases.get(uuid))]
+
+    def hosts_called(self, text: str) -> list[tuple[PoolId, HostId]]:
+        """Every host that this may name."""
+        listed = [(uuid, text) for uuid, pool in self.pools.items() if text in pool.record.hosts]
+        return listed or self._named(text, self.pools)
+
+    def known_pools(self) -> list[str]:
+        """The pools, as they are typed."""
+        return [self._label(uuid) for uuid in self.pools]
+
+    def known_hosts(self) -> list[str]:
+        """The hosts, as they are typed; none where they are very many."""
+        if sum(len(pool.record.hosts) for pool in self.pools.values()) > _LOOKED_AT:
+            return []
+        return self._places([(uuid, host) for uuid, pool in self.pools.items() for host in pool.record.hosts])
 
     def host(self, text: str) -> tuple[PoolId, HostId]:
         """The one host that ``text`` names, with its pool. Raises Unknown or Ambiguous, and what ``granted`` raises."""

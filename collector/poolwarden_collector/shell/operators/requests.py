@@ -52,7 +52,7 @@ def _start_lost(names: Names, request: str, actor: str, command: pb.StartLost) -
     return names.pool(command.pool), OperatorSaid(request, actor, "start-lost", "", args)
 
 
-def _asked_in(names: Names, wanted: str) -> tuple[PoolId, str]:
+def asked_in(names: Names, wanted: str) -> tuple[PoolId, str]:
     """The pool in which this is asked: by a failover's or question's id, or a pool. Raises Unknown."""
     for uuid, pool in names.pools.items():
         question, failover = pool.record.question, pool.record.failover
@@ -78,7 +78,7 @@ FENCE_ACTIONS = ("test", "on", "off", "bind")
 
 
 def _approve(names: Names, request: str, actor: str, command: pb.Approve) -> tuple[PoolId, OperatorSaid]:
-    pool, wanted = _asked_in(names, command.id)
+    pool, wanted = asked_in(names, command.id)
     args = (
         ("id", wanted),
         ("accept_kill", str(command.accept_kill)),
@@ -90,7 +90,7 @@ def _approve(names: Names, request: str, actor: str, command: pb.Approve) -> tup
 
 
 def _deny(names: Names, request: str, actor: str, command: pb.Deny) -> tuple[PoolId, OperatorSaid]:
-    pool, wanted = _asked_in(names, command.id)
+    pool, wanted = asked_in(names, command.id)
     return pool, OperatorSaid(request, actor, "deny", "", (("id", wanted), ("reason", command.reason[:500])))
 
 

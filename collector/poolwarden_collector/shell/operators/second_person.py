@@ -168,6 +168,10 @@ class SecondPerson:
                 return _refused("too-late", f"{waiting.what} does not wait any more")
         return pb.CommandReply(accepted=True, text=f"withdrawn: {waiting.what}; nothing was done")
 
+    def pool_of(self, names: Names, wanted: str) -> PoolId:
+        """The pool in which something waits under this id. Raises Unknown."""
+        return self._named(names, wanted).pool
+
     def _named(self, names: Names, wanted: str) -> Waiting:
         """What waits under this id in a pool of the caller's. Raises Unknown, and Denied where he may not do it."""
         now = self._now()
