@@ -18,14 +18,16 @@ from poolwarden_collector.core.model import epoch
 from poolwarden_collector.core.model.effects import AlertRaised, AlertResolved
 from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.state.pool_record import PoolRecord, fold
-from poolwarden_collector.shell.cluster import commits
+from poolwarden_collector.shell.cluster import commits, enrolment_rows
 from poolwarden_collector.shell.cluster.commits import PoolTail
+from poolwarden_collector.shell.cluster.enrolment_rows import Changes
 from poolwarden_collector.shell.cluster.etcd import Etcd, Get, InDoubt, Request, Txn, behind, carry_out
 from poolwarden_collector.shell.cluster.names import Names
-from poolwarden_collector.shell.cluster.ownership import NotClaimed, NotRaised, Ownership, raise_generation
+from poolwarden_collector.shell.cluster.ownership import NotClaimed, NotRaised, Ownership, Raised, raise_generation
 from poolwarden_collector.shell.migration.place import Refused, Way, look
 from poolwarden_collector.shell.migration.to_etcd import Source, Todo, to_etcd
 from poolwarden_collector.shell.migration.to_sqlite import to_sqlite
+from poolwarden_collector.shell.store.enrolment_tables import Change, Denied, Token
 from poolwarden_collector.shell.store.journal import Journal, JournalError
 
 from .clusters import ModelCluster, RealCluster, VirtualLoop, on_real_members
@@ -34,6 +36,8 @@ from .contract import Collector, names, seen
 POOL = "aaaaaaaa-0000-4000-8000-000000000001"
 OTHER = "bbbbbbbb-0000-4000-8000-000000000002"
 ALERT = AlertRaised("k1", "warning", "a title", "a body\nof two lines", {"message": "x", "number": 3})
+TOKEN = Token("t1", "aa", POOL, "", 2, 1, 1_000, 2_000, "anna")
+DENIED = Denied("0a", "h9", 1_500, "anna", "stolen")
 Test = Callable[[Any, Path], Coroutine[Any, Any, None]]
 
 
@@ -59,6 +63,7 @@ class Single:
         self.journal.commit(POOL, failing_over(), (ALERT, replace(ALERT, key="k2")), "prod")
         self.journal.commit(POOL, (), (AlertResolved("k2", "over"),), "prod")
         self.journal.commit(POOL, (), (replace(ALERT, key="k2", body="again"),), "prod")
+        self.journal.enrol(Change((TOKEN, DENIED)))
         self.journal.commit(OTHER, (seen(1), Entry(Kind.POOL_NAMED, "named", {"name": "other"})))
         return self
 
@@ -258,6 +263,50 @@ async def back_is_cut_off(cluster: Any, folder: Path) -> None:
 
 def test_a_move_back_that_is_cut_off_may_be_ended_or_taken_back(tmp_path: Path) -> None:
     on_the_model(back_is_cut_off, tmp_path)
+
+
+# ------------------------------------------------------------------------------------------------ who is enrolled
+
+
+async def enrolled(cluster: Any, folder: Path) -> None:
+    single, to, at = Single(folder).filled(), cluster.client("m"), names()
+    await to_etcd(to, at, single.source)
+    read = enrolment_rows.read(at, Changes())
+    found = await carry_out(to, read)
+    assert found is not None and set(found.put.values()) == {TOKEN, DENIED}
+    # Meanwhile the token is used up, a host is denied, and this file denies one of which etcd has heard nothing.
+    used, other, third = replace(TOKEN, used=2), replace(DENIED, serial="0b"), replace(DENIED, serial="0c")
+    (part,) = enrolment_rows.parts(at, (used, other), ())
+    written = await carry_out(to, enrolment_rows.Write(at, found.changes, "x", part).attempt())
+    assert isinstance(written, enrolment_rows.Written)
+    single.journal.enrol(Change((third,)))
+    await to_sqlite(to, at, single.journal, "one")
+    assert set(single.journal.enrolment()) == {used, DENIED, other, third}
+    # And to etcd again: what was dropped here is dropped there.
+    single.journal.enrol(Change((), (used,)))
+    await to_etcd(to, at, single.source)
+    found = await carry_out(to, enrolment_rows.read(at, Changes()))
+    assert found is not None and set(found.put.values()) == {DENIED, other, third}
+
+
+def test_who_is_enrolled_goes_with_the_pools(tmp_path: Path) -> None:
+    on_the_model(enrolled, tmp_path)
+
+
+async def others_enrolled(cluster: Any, folder: Path) -> None:
+    """A set-up etcd in which somebody is enrolled already: nothing of that is lost."""
+    single, to, at = Single(folder).filled(), cluster.client("m"), names()
+    assert await carry_out(to, raise_generation(at)) == Raised(1)
+    theirs, more = replace(TOKEN, used=0), replace(TOKEN, id="t2", hash="bb")
+    await carry_out(to, enrolment_rows.seed(at, (theirs, more), "x"))
+    done = await to_etcd(to, at, single.source)
+    assert done.generation == 2
+    found = await carry_out(to, enrolment_rows.read(at, Changes()))
+    assert found is not None and set(found.put.values()) == {theirs, more, DENIED}
+
+
+def test_what_others_have_enrolled_stays(tmp_path: Path) -> None:
+    on_the_model(others_enrolled, tmp_path)
 
 
 # ------------------------------------------------------------------------------------------------ refused

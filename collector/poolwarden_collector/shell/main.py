@@ -57,7 +57,8 @@ from poolwarden_collector.shell.loop.performer import Performer, Replies, order_
 from poolwarden_collector.shell.loop.prober import Prober
 from poolwarden_collector.shell.loop.service import Service
 from poolwarden_collector.shell.loop.shared_service import SharedService
-from poolwarden_collector.shell.migration.commands import generation, store
+from poolwarden_collector.shell.migration.commands import copy_etcd, generation, store
+from poolwarden_collector.shell.migration.place import Refused
 from poolwarden_collector.shell.operators.api import OperatorApi
 from poolwarden_collector.shell.operators.enrolments import EnrolmentsApi
 from poolwarden_collector.shell.page.commands import web_user
@@ -433,9 +434,13 @@ def reload_config(file: Path, reason: str) -> None:
 @click.argument("directory", type=click.Path(path_type=Path))
 @click.option("--config", "file", default=DEFAULT_CONFIG, show_default=True, type=click.Path(path_type=Path))
 def take_backup(directory: Path, file: Path) -> None:
-    """Copy journal, telemetry and order key into a new folder of DIRECTORY, while the collector runs or not."""
+    """Copy journal, telemetry and order key into a new folder of DIRECTORY, while the collector runs or not.
+
+    Of one of several: also what they have in etcd, as of one revision.
+    """
     try:
-        copied = back_up(load(file).state_dir, directory / stamp())
+        config, folder = load(file), directory / stamp()
+        copied = back_up(config.state_dir, folder)
     except ConfigError as error:
         sys.exit(_say(str(error), EXIT_CONFIG))
     except BackupError as error:
@@ -446,6 +451,11 @@ def take_backup(directory: Path, file: Path) -> None:
         click.echo(
             f"{name}: there is none yet; the collector begins it with the first facts, it decides nothing", err=True
         )
+    if config.store is not None:
+        try:
+            click.echo(copy_etcd(config.store, folder))
+        except Refused as error:
+            sys.exit(_say(f"{error}; {error.step}", EXIT_OTHER))
 
 
 @main.command("order-key")

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import click
 
 from poolwarden_collector.shell.cluster.commit_text import TooBig, Unreadable
+from poolwarden_collector.shell.cluster.enrolment_rows import UnreadableRow
 from poolwarden_collector.shell.cluster.etcd import Denied, Etcd, EtcdError, carry_out
 from poolwarden_collector.shell.cluster.etcd_client import EtcdClient
 from poolwarden_collector.shell.cluster.ownership import NotRaised, raise_generation
@@ -52,8 +53,8 @@ class _Group(click.Group):
         except Denied as error:
             _fail(f"etcd does not let this collector do it: {error}", "look at its user and role (docs/collectors.md)")
         except EtcdError as error:
-            _fail(f"etcd: {error}", f"look at it: poolwarden-collector store show; {AGAIN}")
-        except (Unreadable, TooBig, OSError) as error:
+            _fail(f"etcd: {error}", f"see that it answers (etcdctl endpoint health), then {AGAIN}")
+        except (Unreadable, UnreadableRow, TooBig, OSError) as error:
             _fail(str(error), "")
 
 
@@ -163,6 +164,17 @@ def raise_it(file: Path, number: int | None, yes: bool) -> None:
     if isinstance(done, NotRaised):
         raise Refused(done.why, "poolwarden-collector store show")
     click.echo(f"the generation is {done.generation}")
+
+
+def copy_etcd(settings: StoreSettings, folder: Path) -> Path:
+    """What several collectors have in etcd, for a backup's folder. Raises Refused."""
+    path = folder / prefix_copy.FILE
+    try:
+        prefix_copy.write(_ask(settings, lambda etcd: carry_out(etcd, prefix_copy.take(settings.names))), path)
+    except (EtcdError, OSError) as error:
+        step = "the files above are whole; take another backup once etcd answers"
+        raise Refused(f"what etcd has was not copied: {error}", step) from error
+    return path
 
 
 # ------------------------------------------------------------------------------------------------ what is said

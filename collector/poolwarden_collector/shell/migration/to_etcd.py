@@ -38,6 +38,7 @@ from poolwarden_collector.shell.cluster.etcd import (
 )
 from poolwarden_collector.shell.cluster.names import Names
 from poolwarden_collector.shell.cluster.ownership import advice, generation_text
+from poolwarden_collector.shell.migration.enrolled import into_etcd
 from poolwarden_collector.shell.migration.place import (
     AGAIN,
     Mark,
@@ -139,6 +140,7 @@ async def _move(
         await sure(etcd, Txn(ours, gone))
     for pool, text in texts.items():
         await sure(etcd, Txn(ours, (Put(names.record(pool), text), Put(names.assigned(pool), advice("")))))
+    await into_etcd(etcd, names, mark, journal.enrolment(), own=place.mark is not None)
     for each in leaving:
         tail = await carry_out(etcd, commits.read(names, each.record.pool))
         compare_pool(each, tail, done.number)

@@ -21,6 +21,7 @@ from poolwarden_collector.shell.cluster import commits
 from poolwarden_collector.shell.cluster.commit_text import PoolTail
 from poolwarden_collector.shell.cluster.etcd import Delete, Etcd, Put, Txn, carry_out
 from poolwarden_collector.shell.cluster.names import Names
+from poolwarden_collector.shell.migration.enrolled import into_journal
 from poolwarden_collector.shell.migration.place import Mark, Place, Refused, Way, look, no_restore, nobody_lives, sure
 from poolwarden_collector.shell.migration.to_etcd import ALERT_FIELDS
 from poolwarden_collector.shell.store.journal import Journal
@@ -62,6 +63,7 @@ async def to_sqlite(
     alerts = sum(len(tail.alerts) for tail in tails)
     done = Back(False, {tail.record.pool: tail.record.display_name for tail in tails}, alerts, highest)
     if not dry:
+        await into_journal(etcd, names, journal)
         came = {"generation": generation, "revision": place.revision}
         journal.come_back([_coming(tail) for tail in tails], highest, came)
         for tail in tails:
