@@ -43,7 +43,7 @@ TABLES = {
         operators: core shared contract config store cluster queue enrolment agents fencing loop alerts hooks doctor .
         metrics:   core config store queue agents loop operators .
         page:      core contract config store enrolment operators .
-        .:         cluster config store queue enrolment migration agents fencing loop alerts hooks operators metrics page
+        .: cluster config store queue enrolment migration agents fencing loop alerts hooks operators metrics page
     """,
     "agent/poolwarden_agent": """
         core:     shared
