@@ -195,7 +195,7 @@ async def who_tells_of_a_key_that_waits_is_the_pools_owner(cluster: Cluster) -> 
         since = b.registry.ledger.keys[key_of(key.public_key())].since_ms
         assert b.open_alerts() == {alert: since} and not a.open_alerts() and not c.open_alerts()
         b.told, c.told = set(), {POOL}
-        await until(cluster, lambda: c.open_alerts() == {alert: since}, 3)
+        await until(cluster, lambda: c.open_alerts() == {alert: since} and not b.open_alerts(), 3)
         await a.decisions.decide(ANNA, key_of(key.public_key()), accept=True)
         await until(cluster, lambda: not c.open_alerts(), 3)
         assert isinstance(await b.enrol(await b.token(), HOSTS[0], key), Granted)

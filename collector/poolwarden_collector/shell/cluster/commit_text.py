@@ -21,11 +21,22 @@ from typing import Any
 from poolwarden_collector.core.model.effects import AlertRaised, AlertResolved
 from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.epoch import HIGHEST
+from poolwarden_collector.core.model.occasion import Occasion
 from poolwarden_collector.core.model.values import PoolId
 from poolwarden_collector.core.state.decision_input import BadInput, pack_record, unpack_record
 from poolwarden_collector.core.state.pool_record import BadEntry, PoolRecord, apply
 from poolwarden_collector.shell.cluster.etcd import Kept
 from poolwarden_collector.shell.cluster.names import Names
+from poolwarden_collector.shell.cluster.telling import OpenAlert as OpenAlert
+from poolwarden_collector.shell.cluster.telling import (
+    Telling,
+    after,
+    occasions_of,
+    occasions_text,
+    take_alerts,
+    telling_of,
+    text_of,
+)
 
 _FORMAT = 1
 Shot = tuple[str, str]  # device, run
@@ -41,19 +52,6 @@ class TooBig(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class OpenAlert:
-    """An alert that is open, with all that its channels are told."""
-
-    key: str
-    severity: str
-    title: str
-    body: str
-    data: dict[str, Any]
-    raised_at: str
-    occurrence: int  # the number of the commit that raised it: the same for every owner, and growing with each time
-
-
-@dataclass(frozen=True, slots=True)
 class PoolTail:
     """What etcd holds of a pool: its record as of the entry ``last``, and the alerts that are open."""
 
@@ -65,6 +63,7 @@ class PoolTail:
     # The entries since the last fold, which a new owner's archive takes in.
     entries: tuple[Entry, ...] = ()
     numbers: tuple[int, ...] = ()  # of each of them
+    telling: Telling = Telling()
 
 
 def commit_text(
@@ -74,11 +73,13 @@ def commit_text(
     epoch: int,
     last: int,
     at: str,
+    occasions: Iterable[Occasion] = (),
 ) -> bytes:
     """One commit. Raises TooBig for what is no JSON."""
     said = {"v": _FORMAT, "id": commit_id, "epoch": epoch, "last": last, "at": at}
     rest = {"entries": [_said(entry) for entry in entries], "alerts": [_alert(alert) for alert in alerts]}
-    return _packed(said | rest)
+    hooks = occasions_text(occasions)
+    return _packed(said | rest | ({"occasions": hooks} if hooks else {}))
 
 
 def _said(entry: Entry) -> dict[str, Any]:
@@ -139,13 +140,20 @@ def id_of(kept: Kept) -> str:
         return ""
 
 
-def record_text(record: PoolRecord, last: int, alerts: Iterable[OpenAlert], shots: Iterable[Shot] = ()) -> bytes:
+def record_text(
+    record: PoolRecord,
+    last: int,
+    alerts: Iterable[OpenAlert],
+    shots: Iterable[Shot] = (),
+    telling: Telling | None = None,
+) -> bytes:
     """The record as of the entry ``last``. Raises TooBig where it could not be read back as it is."""
     text = pack_record(record)
     if unpack_record(text) != record:
         raise TooBig(f"the record of {record.display_name} cannot be read back as it is")
     opened = [[a.key, a.severity, a.title, a.body, a.data, a.raised_at, a.occurrence] for a in alerts]
-    return _packed({"v": _FORMAT, "last": last, "record": text, "alerts": opened, "shots": sorted(shots)})
+    said = {"v": _FORMAT, "last": last, "record": text, "alerts": opened, "shots": sorted(shots)}
+    return _packed(said | ({"telling": text_of(telling)} if telling is not None else {}))
 
 
 def last_in(kept: Kept) -> int:
@@ -161,34 +169,45 @@ def tail_of(kept: Kept, pool: PoolId) -> PoolTail:
         alerts = {row[0]: OpenAlert(*row) for row in said["alerts"]}
         last = int(said["last"])
         shots = frozenset((str(device), str(run)) for device, run in said["shots"])
-    except (BadInput, KeyError, ValueError, TypeError, IndexError) as error:
+        telling = telling_of(said.get("telling", {}))
+    except (BadInput, KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
         raise _unreadable(kept, f"its record cannot be read: {error}") from error
     if record.pool != pool:
         raise _unreadable(kept, f"it is the record of pool {record.pool}")
-    return PoolTail(record, last, alerts, kept.modified, shots)
+    return PoolTail(record, last, alerts, kept.modified, shots, telling=telling)
 
 
 def with_commits(names: Names, tail: PoolTail, commits: Iterable[Kept]) -> PoolTail:
     """And the commits after it, none of which may be missing. Raises Unreadable."""
-    record, last, alerts = tail.record, tail.last, dict(tail.alerts)
+    record, last, alerts, telling = tail.record, tail.last, dict(tail.alerts), tail.telling
     entries: list[Entry] = []
     numbers: list[int] = []
     for kept in commits:
         said = _unpacked(kept)
         if kept.key != names.commit(record.pool, last + 1):
             raise _unreadable(kept, f"the one with entry {last + 1} is missing before it")
-        for number, entry in enumerate(_entries_of(kept, said), last + 1):
+        found = _entries_of(kept, said)
+        for number, entry in enumerate(found, last + 1):
             try:
                 record = apply(record, entry)
             except BadEntry as error:
                 raise _unreadable(kept, f"an entry {entry.kind.value!r} cannot be understood: {error}") from error
             entries.append(entry)
             numbers.append(number)
-        take_alerts(alerts, _alerts_of(kept, said), str(said.get("at", "")), last + 1)
+        at = str(said.get("at", ""))
+        ended = take_alerts(alerts, _alerts_of(kept, said), at, last + 1)
+        telling = after(telling, found, ended, _occasions_of(kept, said), at, last + 1)
         last = _last_of(kept, said, last)
     shots = take_shots(tail.shots, entries)
     return replace(
-        tail, record=record, last=last, alerts=alerts, shots=shots, entries=tuple(entries), numbers=tuple(numbers)
+        tail,
+        record=record,
+        last=last,
+        alerts=alerts,
+        shots=shots,
+        entries=tuple(entries),
+        numbers=tuple(numbers),
+        telling=telling,
     )
 
 
@@ -232,16 +251,11 @@ def _alerts_of(kept: Kept, said: dict[str, Any]) -> list[AlertRaised | AlertReso
     return found
 
 
-def take_alerts(
-    opened: dict[str, OpenAlert], alerts: Iterable[AlertRaised | AlertResolved], at: str, number: int
-) -> None:
-    """What is open after these."""
-    for alert in alerts:
-        if isinstance(alert, AlertResolved):
-            opened.pop(alert.key, None)
-        elif alert.key not in opened:
-            told = (alert.key, alert.severity, alert.title, alert.body, dict(alert.data))
-            opened[alert.key] = OpenAlert(*told, at, number)
+def _occasions_of(kept: Kept, said: dict[str, Any]) -> tuple[Occasion, ...]:
+    try:
+        return occasions_of(said)
+    except (KeyError, TypeError, ValueError) as error:
+        raise _unreadable(kept, f"an occasion of hooks cannot be read: {error}") from error
 
 
 def take_shots(shots: frozenset[Shot], entries: Iterable[Entry]) -> frozenset[Shot]:

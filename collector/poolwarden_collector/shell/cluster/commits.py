@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 
 from poolwarden_collector.core.model.effects import AlertRaised, AlertResolved
 from poolwarden_collector.core.model.entries import Entry
+from poolwarden_collector.core.model.occasion import Occasion
 from poolwarden_collector.core.model.values import Ms, PoolId
 from poolwarden_collector.core.state.pool_record import PoolRecord
 from poolwarden_collector.shell.cluster.commit_text import (
@@ -32,7 +33,6 @@ from poolwarden_collector.shell.cluster.commit_text import (
     last_in,
     record_text,
     tail_of,
-    take_alerts,
     take_shots,
     with_commits,
 )
@@ -55,6 +55,7 @@ from poolwarden_collector.shell.cluster.etcd import (
 )
 from poolwarden_collector.shell.cluster.names import Names
 from poolwarden_collector.shell.cluster.ownership import Ownership, held
+from poolwarden_collector.shell.cluster.telling import Told, after, take_alerts, told_of, told_text
 
 FOLD_EVERY = 256  # entries
 FOLD_AFTER_MS: Ms = 3_600_000
@@ -105,6 +106,7 @@ class Commit:
     entries: tuple[Entry, ...]
     alerts: tuple[AlertRaised | AlertResolved, ...]
     at: str
+    occasions: tuple[Occasion, ...] = ()
 
 
 # ------------------------------------------------------------------------------------------------ the owner's side
@@ -119,6 +121,7 @@ class PoolJournal:
         self.since_fold = len(tail.entries)
         self.alerts = dict(tail.alerts)
         self.shots = tail.shots
+        self.telling = tail.telling
         self.closed = ""  # why nothing is written any more
         self._names = names
         self._record_revision = tail.record_revision
@@ -140,17 +143,22 @@ class PoolJournal:
         self.closed = why
 
     def prepare(
-        self, entries: Iterable[Entry], alerts: Iterable[AlertRaised | AlertResolved], commit_id: str, at: str
+        self,
+        entries: Iterable[Entry],
+        alerts: Iterable[AlertRaised | AlertResolved],
+        commit_id: str,
+        at: str,
+        occasions: Iterable[Occasion] = (),
     ) -> Commit:
         """The next commit. ``commit_id`` is drawn and never used twice, ``at`` is wall time. Raises TooBig."""
         self._must_rest()
-        entries, alerts = tuple(entries), tuple(alerts)
-        first, last = self.last + 1, self.last + max(1, len(entries))
-        value = commit_text(entries, alerts, commit_id, self.owned.epoch, last, at)
+        entries, alerts, hooks = tuple(entries), tuple(alerts), tuple(occasions)
+        first, last = self.last + 1, self.last + max(1, len(entries), len(hooks))
+        value = commit_text(entries, alerts, commit_id, self.owned.epoch, last, at, hooks)
         txn = self._txn(first, value)
         if why := unfit(txn):
             raise TooBig(f"a step of {len(entries)} entries and {len(alerts)} alerts: {why}")
-        self._open, self._sent = Commit(first, last, commit_id, txn, value, entries, alerts, at), False
+        self._open, self._sent = Commit(first, last, commit_id, txn, value, entries, alerts, at, hooks), False
         return self._open
 
     def _txn(self, first: int, value: bytes) -> Txn:
@@ -217,7 +225,10 @@ class PoolJournal:
         pool, key = self.owned.pool, self._names.record(self.owned.pool)
         first, end = self._names.journal(pool), self._names.commit(pool, self.last + 1)
         compare = (*self.owned.compare, Unchanged(key, self._record_revision))
-        writes = (Put(key, record_text(record, self.last, self.alerts.values(), self.shots)), Delete(first, end))
+        writes = (
+            Put(key, record_text(record, self.last, self.alerts.values(), self.shots, self.telling)),
+            Delete(first, end),
+        )
         txn = Txn(compare, writes, (*self._who(), Get(key)))
         if why := unfit(txn):
             raise TooBig(f"the record of {record.display_name}: {why}")
@@ -238,6 +249,16 @@ class PoolJournal:
         self.since_fold = self.last - (last_in(there) if there is not None else 0)
         return Undecided("an earlier fold has arrived")
 
+    # -------------------------------------------------------------------------------------------- what is told
+
+    def mark(self, told: Told) -> Exchange[bool]:
+        """Write up to where all is told; false: it is not written, and is told again at worst. Raises EtcdError."""
+        key = self._names.told(self.owned.pool)
+        done: TxnDone = yield Txn(self.owned.compare, (Put(key, told_text(told)),), self._who())
+        if done.succeeded:
+            self.telling = self.telling.without(told)
+        return done.succeeded
+
     # -------------------------------------------------------------------------------------------- what they share
 
     def _must_rest(self) -> None:
@@ -254,7 +275,8 @@ class PoolJournal:
         self.last = commit.last
         self.since_fold += len(commit.entries)
         self.shots = take_shots(self.shots, commit.entries)
-        take_alerts(self.alerts, commit.alerts, commit.at, commit.first)
+        ended = take_alerts(self.alerts, commit.alerts, commit.at, commit.first)
+        self.telling = after(self.telling, commit.entries, ended, commit.occasions, commit.at, commit.first)
         return Durable(commit.first, commit.last)
 
     def _over(self, why: str) -> Deposed:
@@ -280,7 +302,7 @@ def read(names: Names, pool: PoolId, owned: Ownership | None = None) -> Exchange
     """
     start, end = names.journal(pool), behind(names.journal(pool))
     compare = owned.compare if owned is not None else ()
-    done: TxnDone = yield Txn(compare, (Get(names.record(pool)), Get(start, end, _AT_ONCE)))
+    done: TxnDone = yield Txn(compare, (Get(names.record(pool)), Get(start, end, _AT_ONCE), Get(names.told(pool))))
     if not done.succeeded:
         return Deposed("the pool is this collector's no more")
     record, page = done.found[0].one, done.found[1]
@@ -288,7 +310,8 @@ def read(names: Names, pool: PoolId, owned: Ownership | None = None) -> Exchange
     while page.more:
         page = yield Get(kept[-1].key + "\0", end, _AT_ONCE, done.revision)
         kept += page.kept
-    return with_commits(names, tail_of(record, pool) if record is not None else PoolTail(PoolRecord(pool)), kept)
+    tail = with_commits(names, tail_of(record, pool) if record is not None else PoolTail(PoolRecord(pool)), kept)
+    return replace(tail, telling=tail.telling.without(told_of(done.found[2].one)))
 
 
 def known_pools(names: Names) -> Exchange[frozenset[PoolId]]:

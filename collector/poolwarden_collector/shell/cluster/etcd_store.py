@@ -16,16 +16,18 @@ from collections.abc import Callable, Iterable
 
 from poolwarden_collector.core.model.effects import AlertRaised, AlertResolved
 from poolwarden_collector.core.model.entries import Entry
+from poolwarden_collector.core.model.occasion import Occasion
 from poolwarden_collector.core.model.values import Ms, PoolId
 from poolwarden_collector.core.state.pool_record import PoolRecord
 from poolwarden_collector.shell import clock
 from poolwarden_collector.shell.cluster.commit_text import PoolTail, TooBig, Unreadable
 from poolwarden_collector.shell.cluster.commits import Deposed, NotDone, Outcome, PoolJournal, Undecided
 from poolwarden_collector.shell.cluster.consensus import shared
-from poolwarden_collector.shell.cluster.etcd import Etcd, carry_out
+from poolwarden_collector.shell.cluster.etcd import Etcd, EtcdError, carry_out
 from poolwarden_collector.shell.cluster.handover import Handover, NotReleased, Released, ReleaseUndecided
 from poolwarden_collector.shell.cluster.names import Names
 from poolwarden_collector.shell.cluster.ownership import Ownership
+from poolwarden_collector.shell.cluster.telling import Told
 
 FOLD_AGAIN_MS: Ms = 60_000  # after a fold that was not done
 
@@ -57,7 +59,11 @@ class EtcdStore:
             kept.pop(pool, None)
 
     def begin(
-        self, pool: PoolId, entries: Iterable[Entry], alerts: Iterable[AlertRaised | AlertResolved]
+        self,
+        pool: PoolId,
+        entries: Iterable[Entry],
+        alerts: Iterable[AlertRaised | AlertResolved],
+        occasions: Iterable[Occasion] = (),
     ) -> bool | Deposed | NotDone:
         """Take a step; True: attempt it, False: nothing of it has to be there. Raises TooBig."""
         journal = self._journals.get(pool)
@@ -68,7 +74,7 @@ class EtcdStore:
             return False
         if journal.closed:
             return NotDone(journal.closed)
-        journal.prepare(needed, alerts, secrets.token_hex(16), clock.wall_text())
+        journal.prepare(needed, alerts, secrets.token_hex(16), clock.wall_text(), occasions)
         return True
 
     async def attempt(self, pool: PoolId) -> Outcome:
@@ -102,6 +108,25 @@ class EtcdStore:
             # safety: neither yes nor no.
             _log.exception("whether a pool was given up is not known")
             return ReleaseUndecided(f"internal error: {type(error).__name__}: {error}")
+
+    def to_tell(self, pool: PoolId) -> bool:
+        """Has anything been written since the last mark of what is told?"""
+        journal = self._journals.get(pool)
+        if journal is None or journal.closed:
+            return False
+        telling = journal.telling
+        newest = max((alert.occurrence for alert in journal.alerts.values()), default=0)
+        return bool(telling.ended or telling.happened) or newest > telling.told.alerts
+
+    async def mark_told(self, pool: PoolId, told: Told) -> None:
+        """Up to there all is told; where that cannot be written it is told again at worst."""
+        journal = self._journals.get(pool)
+        if journal is None or journal.closed:
+            return
+        try:
+            await carry_out(self._etcd, journal.mark(told))
+        except EtcdError as error:
+            _log.info("pool %s: what is told is not noted: %s", pool, error)
 
     def fold_due(self, pool: PoolId) -> bool:
         """Is it time to fold this pool's entries? While nothing of it is under way."""

@@ -5,6 +5,7 @@
     handed/<pool>                     that the last owner gave it up in order      none
     pools/<pool>/record               the folded record, up to which entry         none
     pools/<pool>/journal/<number>     the commits since, by their first entry      none
+    told/<pool>                       up to which commit channels and hooks know   none
     assign/<pool>                     whom it should belong to; advice alone       none
     assigner                          who writes the advice                        lease of that process
     sites/<site>/<collector>          how many agents are silent there             lease of that process
@@ -107,6 +108,10 @@ class Names:
     def handed(self, pool: PoolId) -> str:
         """How its last owner gave it up."""
         return f"{self.prefix}/handed/{_one(pool)}"
+
+    def told(self, pool: PoolId) -> str:
+        """Up to which commit all is told."""
+        return f"{self.prefix}/told/{_one(pool)}"
 
     def record(self, pool: PoolId) -> str:
         """What its entries have been folded to."""

@@ -158,7 +158,10 @@ class Registry:
             key = keys[alert]
             await self._tell(second_keys.raised(key, self.pool(key.pool)), key.pool, key.since_ms)
         for alert in sorted((self._open & keys.keys()) - waiting):
-            if keys[alert].state != WAITING:
+            if not self.around.tells(keys[alert].pool):
+                await self.around.write(self._journal.let_alert_go, alert)
+                self._open.discard(alert)
+            else:
                 await self._tell(second_keys.resolved(keys[alert]), keys[alert].pool)
 
     async def _tell(self, alert: AlertRaised | AlertResolved, pool: PoolId, occurrence: int = 0) -> None:

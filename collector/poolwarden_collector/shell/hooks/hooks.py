@@ -41,6 +41,8 @@ _PAUSE_S, _LONGEST_PAUSE_S = 5.0, 300.0
 _log = logging.getLogger(__name__)
 
 Write = Callable[..., Awaitable[Any]]  # runs a journal call in the one writer thread
+# The same of a pool, with the entries and alerts that the call writes: Service.record.
+Record = Callable[..., Awaitable[Any]]
 
 
 class Hooks:
@@ -53,7 +55,9 @@ class Hooks:
         write: Write,
         committed: Callable[[list[Row]], None],
         on_alert: Callable[[], None] = lambda: None,
+        record: Record | None = None,
     ) -> None:
+        self._record = record or (lambda _pool, _entries, _alerts, call, *about: write(call, *about))
         self._journal = journal
         self._settings = settings
         self._write = write
@@ -61,6 +65,7 @@ class Hooks:
         self._on_alert = on_alert
         self._lookout = Lookout("hooks", self._look, JournalError)
         self._begun = False
+        self._reread = False
         self._failing: dict[str, tuple[PoolId, str]] = {}  # open alerts: pool and hook
         self._pauses = Pauses(_PAUSE_S, _LONGEST_PAUSE_S)  # after runs of which nothing could be noted
 
@@ -75,12 +80,20 @@ class Hooks:
         """There is something new."""
         self._lookout.nudge()
 
+    async def pools_have_changed(self) -> None:
+        """Pools have come with what their hooks came to until now, or have gone with it."""
+        self._reread = True
+        self.nudge()
+
     async def _look(self) -> bool:
         """Begin what is due; does anything wait that needs nothing new to become due?"""
         if not self._begun:
             await self._write(self._journal.revive_hooks)
-            self._failing = await self._write(self._journal.failing_hooks, HOOK_FAILED.id)
             self._begun = True
+            self._reread = True
+        if self._reread:
+            self._reread = False
+            self._failing = await self._write(self._journal.failing_hooks, HOOK_FAILED.id)
         busy = set(self._lookout.busy)  # before it is read: what ends meanwhile is not in what was read
         events: list[HookEvent] = await self._write(self._journal.hook_events)
         if not events and not self._failing:
@@ -105,7 +118,7 @@ class Hooks:
         for key, (pool, hook) in tuple(self._failing.items()):
             if hook not in names:
                 over = AlertResolved(key, f"there is no hook {hook} any more")
-                self._committed(await self._write(self._journal.commit, pool, (), (over,)))
+                self._committed(await self._record(pool, (), (over,), self._journal.hook_gone, pool, over))
                 del self._failing[key]
                 self._on_alert()
 
@@ -117,7 +130,8 @@ class Hooks:
             if not succeeded:
                 _log.warning("hook %s for %s in pool %s: %s", hook.name, event.event, event.pool, said)
             outcome = outcome_of(event, hook, run, said, clock.mono_ms() - began, key_of(event, hook) in self._failing)
-            self._committed(await self._write(self._journal.hook_ran, event, hook.name, outcome))
+            called = event.pool, (), outcome.alerts, self._journal.hook_ran, event, hook.name, outcome
+            self._committed(await self._record(*called))
             self._note_alerts(event, hook, outcome)
             self._pauses.over(event.pool)
         except Exception as error:
@@ -166,7 +180,13 @@ def outcome_of(event: HookEvent, hook: Hook, run: HookRun, said: str, took_ms: i
         text = f"hook {hook.name} is given up for {event.event} after {run.attempts} attempts: {said}"
     else:
         text = f"hook {hook.name} failed for {event.event}{often}: {said}; it is tried again"
-    data = {"hook": hook.name, "event": event.event, "id": event.id, "status": run.status, "attempts": run.attempts}
+    data = {
+        "hook": hook.name,
+        "event": event.event,
+        "id": event.payload["id"],
+        "status": run.status,
+        "attempts": run.attempts,
+    }
     entry = Entry(Kind.HOOK_RAN, text, {**data, "took_ms": took_ms, "said": said})
     worth = succeeded or run.status == GIVEN_UP or run.attempts in (1, TOLD_AT)
     alerts: tuple[AlertRaised | AlertResolved, ...] = ()

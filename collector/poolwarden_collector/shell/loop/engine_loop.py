@@ -196,6 +196,11 @@ class EngineLoop:
         self._stalls.begin(pool, why, now)
         return self._ready(None)
 
+    def in_doubt_no_more(self, pool: PoolId, now: Ms) -> Ready:
+        """What was recorded beside its steps is known to be there, or not."""
+        self._stalls.end(pool, now)
+        return self._ready(None)
+
     def take(self, happening: Happening, now: Ms, boottime: Ms) -> Ready:
         """One event of a pool that has none open; never raises for anything that an event can cause."""
         return self._begin(happening.pool, _Open(self._taken(happening), happening), now, boottime)

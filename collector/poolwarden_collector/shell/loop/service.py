@@ -21,13 +21,15 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from poolwarden_collector.core.model import effects
+from poolwarden_collector.core.model.effects import AlertRaised, AlertResolved
+from poolwarden_collector.core.model.entries import Entry
 from poolwarden_collector.core.model.events import AgentReported, Tick
 from poolwarden_collector.core.model.takeover import LeftBehind
 from poolwarden_collector.core.model.values import Ms, PoolId
@@ -39,7 +41,7 @@ from poolwarden_collector.shell.loop.engine_loop import TICK_MS, EngineLoop
 from poolwarden_collector.shell.loop.performer import Effects
 from poolwarden_collector.shell.queue.happening import Happening
 from poolwarden_collector.shell.queue.inbox import Inbox
-from poolwarden_collector.shell.store.journal import JournalError, Row, Step, Unwritable
+from poolwarden_collector.shell.store.journal import JournalError, Numbers, Row, Step, Unwritable
 from poolwarden_collector.shell.store.store import Store
 from poolwarden_collector.shell.store.telemetry import Telemetry
 
@@ -60,7 +62,7 @@ class _Waiting:
     happening: Happening
     write: on.Write
     asked: float
-    shared: int = 0  # up to which number its pool's journal in etcd has it; 0: nothing of it is there
+    shared: Numbers = (0, 0)  # its numbers in its pool's journal in etcd; 0: nothing of it is there
 
 
 class Service:
@@ -100,6 +102,7 @@ class Service:
         self._on_stall: Callable[[str], None] = lambda _: None
         self._on_resume: Callable[[], None] = lambda: None
         self._on_commit: Callable[[float], None] = lambda _: None
+        self._on_pools: list[Callable[[], Awaitable[None]]] = []
         self._follow_up: Callable[[], None] = lambda: None  # what another configuration is followed by
         self._between_events = asyncio.Lock()  # held while an event is taken, or the configuration replaced
         self._gathered: deque[_Waiting] = deque()  # commits
@@ -121,6 +124,20 @@ class Service:
     async def write(self, call: Callable[..., Any], *args: Any, **named: Any) -> Any:
         """Run one journal call in the one thread that does so, in the order of asking."""
         return await asyncio.get_running_loop().run_in_executor(self._writer, partial(call, *args, **named))
+
+    async def record(
+        self,
+        pool: PoolId,  # noqa: ARG002
+        entries: Iterable[Entry],  # noqa: ARG002
+        alerts: Iterable[AlertRaised | AlertResolved],  # noqa: ARG002
+        call: Callable[..., Any],
+        *about: Any,
+    ) -> Any:
+        """What is recorded of a pool by others than the engine, with these entries and alerts: ``call`` writes them.
+
+        Raises JournalError.
+        """
+        return await self.write(call, *about)
 
     def follow(self, follower: Callable[[list[Row]], None]) -> Callable[[], None]:
         """Tell ``follower`` all rows from now on, once committed; call the result to stop that."""
@@ -164,6 +181,10 @@ class Service:
     def on_stall(self, stalled: Callable[[str], None], over: Callable[[], None]) -> None:
         """Whom to tell that nothing can be recorded, at each attempt, and that it can be again."""
         self._on_stall, self._on_resume = stalled, over
+
+    def on_pools(self, changed: Callable[[], Awaitable[None]]) -> None:
+        """Whom to tell that a pool of one of several has come or gone, with what the journal holds of it."""
+        self._on_pools.append(changed)
 
     def alive(self) -> bool:
         """Does it guard its pools: is a step made durable again and again, and is it in charge of a pool at least?
@@ -401,10 +422,10 @@ class Service:
         except Unwritable as error:
             return error
 
-    def _step(self, write: on.Write, shared: int = 0) -> Step:
+    def _step(self, write: on.Write, shared: Numbers = (0, 0)) -> Step:
         assert isinstance(write, on.Commit)
         step = write.pool, write.entries, write.alerts, write.name, write.occasions
-        return (*step, shared) if shared else step
+        return (*step, shared) if shared[1] else step
 
     def _answered(self, waiting: _Waiting, rows: list[Row] | Unwritable) -> on.Ready:
         """What the loop says to this commit."""

@@ -19,13 +19,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from poolwarden_collector.core.evidence.verdict import Verdict
-from poolwarden_collector.core.model.effects import Reply
+from poolwarden_collector.core.model.effects import AlertRaised, AlertResolved, Reply
+from poolwarden_collector.core.model.entries import Entry
 from poolwarden_collector.core.model.power import FenceDevice
 from poolwarden_collector.core.model.values import PoolId
 from poolwarden_collector.core.state.live import Pool
@@ -44,7 +45,9 @@ from poolwarden_collector.shell.cluster.handover import (
 )
 from poolwarden_collector.shell.cluster.ownership import Ownership
 from poolwarden_collector.shell.cluster.takeover import left_behind
+from poolwarden_collector.shell.loop import handing
 from poolwarden_collector.shell.loop import ready as on
+from poolwarden_collector.shell.loop.handing import ToldMarks, handed_of
 from poolwarden_collector.shell.loop.performer import Effects
 from poolwarden_collector.shell.loop.service import Service, _Waiting
 from poolwarden_collector.shell.loop.stalls import IN_ETCD
@@ -77,6 +80,8 @@ class SharedService(Service):
         self._sharing: dict[PoolId, tuple[asyncio.Task[None], _Waiting]] = {}
         self._folding: set[asyncio.Task[None]] = set()
         self._shots: dict[PoolId, frozenset[Shot]] = {}  # of the owner before, that may still land
+        self._beside: set[asyncio.Task[None]] = set()
+        self._marks = ToldMarks(store, journal, self.write)
         self._on_loss: Callable[[PoolId, str], None] = lambda _pool, _why: None
         self._moved = asyncio.Event()
 
@@ -98,17 +103,20 @@ class SharedService(Service):
         pool, record = owned.pool, tail.record
         numbered = list(zip(tail.numbers, tail.entries, strict=True))
         try:
-            await self.write(self._journal.take_over, pool, record.name, numbered, tail.last)
+            await self.write(self._journal.take_over, pool, record.name, numbered, tail.last, handed_of(tail))
         except JournalError as error:
             self._not_archived(error)
         self._store.take_over(owned, tail)
         left = left_behind(owned, tail, self._devices())
         self._shots[pool] = tail.shots
         try:
-            return await self.adopt(record, owned.epoch, left)
+            taken = await self.adopt(record, owned.epoch, left)
         except ValueError:
             self._store.forget(pool)
             raise
+        self.alerted()
+        await self._pools_have_changed()
+        return taken
 
     def _devices(self) -> dict[str, FenceDevice]:
         return {each.name: each for devices in self.roster.config.devices().values() for each in devices}
@@ -129,6 +137,7 @@ class SharedService(Service):
 
         ``to``: the member that is to claim it; empty: whoever is advised to.
         """
+        await self.note_told()  # so that it is told nobody again
         await self._free(pool)
         async with self._between_events:
             if pool in self._open:
@@ -170,6 +179,118 @@ class SharedService(Service):
         self._store.forget(pool)
         self._shots.pop(pool, None)
         super()._release(pool, why)
+        # In the order of asking: before whatever a later adoption writes.
+        self._begin_beside(self._give_up(pool))
+
+    async def _give_up(self, pool: PoolId) -> None:
+        """Its channels and hooks are told by its next owner."""
+        try:
+            await self.write(self._journal.give_up, pool)
+        except JournalError as error:
+            self._not_archived(error)
+        await self._pools_have_changed()
+
+    async def _pools_have_changed(self) -> None:
+        for changed in self._on_pools:
+            try:
+                await changed()
+            except Exception:
+                _log.exception("%s failed over what it was told", getattr(changed, "__qualname__", changed))
+
+    def _begin_beside(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)
+
+    # ------------------------------------------------------------------------------------------------ around the steps
+
+    async def begin(self) -> None:
+        """As one collector's; of what its last run had to tell its pools' owners tell by now."""
+        await self.write(self._journal.give_up)
+        await super().begin()
+
+    async def run(self) -> None:
+        """Until the inbox ends."""
+        noting = asyncio.ensure_future(self._note_told())
+        try:
+            await super().run()
+        finally:
+            noting.cancel()
+            await asyncio.gather(*self._beside, return_exceptions=True)
+
+    async def _note_told(self) -> None:
+        while True:
+            await asyncio.sleep(handing.EVERY_S)
+            await self.note_told()
+
+    async def note_told(self) -> None:
+        """Write into etcd up to where the channels and hooks of each pool have been told all."""
+        try:
+            await self._marks.note(tuple(self.roster.pools))
+        except JournalError as error:
+            _log.info("what was told is not noted: %s", error)
+        except Exception:
+            _log.exception("what was told is not noted")
+
+    async def record(
+        self,
+        pool: PoolId,
+        entries: Iterable[Entry],
+        alerts: Iterable[AlertRaised | AlertResolved],
+        call: Callable[..., Any],
+        *about: Any,
+    ) -> Any:
+        """In etcd first, between two events of the pool, then in the own journal.
+
+        ``call`` is given the alerts' ``occurrence``, where there are any.
+        """
+        entries, alerts = tuple(entries), tuple(alerts)
+        if not pool:
+            return await self.write(call, *about)
+        return await asyncio.shield(asyncio.ensure_future(self._record(pool, entries, alerts, partial(call, *about))))
+
+    async def _record(
+        self,
+        pool: PoolId,
+        entries: tuple[Entry, ...],
+        alerts: tuple[AlertRaised | AlertResolved, ...],
+        call: Callable[..., Any],
+    ) -> Any:
+        await self._free(pool)
+        why = f"pool {pool} is another collector's: ask that one (poolwarden collectors)"
+        if pool not in self.roster.pools or pool in self.roster.stood_down:
+            raise JournalError(why)
+        try:
+            begun = self._store.begin(pool, entries, alerts)
+        except TooBig as error:
+            raise JournalError(str(error)) from error
+        if begun is False:
+            return await self.write(call)
+        if begun is not True:
+            raise JournalError(begun.why)
+        self._open.add(pool)
+        self._inbox.hold(pool)
+        outcome: Outcome = Deposed(why)
+        try:
+            outcome = await self._decided_at_last(pool)
+        finally:
+            self._carry_out(self.loop.in_doubt_no_more(pool, self.roster.now()))
+            self._over(pool)
+        if isinstance(outcome, Deposed):
+            self._over_at_once(pool, outcome.why)
+        if not isinstance(outcome, Durable):
+            raise JournalError(outcome.why)
+        done = await self.write(call, **({"occurrence": outcome.first} if alerts else {}))
+        await self.write(self._journal.recorded, pool, outcome.last)
+        return done
+
+    async def _decided_at_last(self, pool: PoolId) -> Outcome:
+        while isinstance(outcome := await self._store.attempt(pool), Undecided):
+            self._in_doubt(pool, outcome.why)
+            if self._inbox.ended or pool in self.roster.stood_down:
+                return Deposed(self.roster.stood_down.get(pool, "the collector stops"))
+            await asyncio.sleep(AGAIN_S)
+        return outcome
 
     # ------------------------------------------------------------------------------------------------ a step
 
@@ -205,7 +326,7 @@ class SharedService(Service):
             return
         pool = write.pool
         try:
-            begun = self._store.begin(pool, write.entries, write.alerts)
+            begun = self._store.begin(pool, write.entries, write.alerts, write.occasions)
         except TooBig as error:
             self._advance(waiting.happening, partial(self.loop.refused, error, pool))
             return
@@ -245,8 +366,8 @@ class SharedService(Service):
     def _decided(self, waiting: _Waiting, outcome: Outcome) -> None:
         pool = waiting.happening.pool
         match outcome:
-            case Durable(_, last):
-                super()._queue(replace(waiting, shared=last))
+            case Durable(first, last):
+                super()._queue(replace(waiting, shared=(first, last)))
             case Deposed(why):
                 self._advance(waiting.happening, lambda: self.loop.deposed(why, *self._clocks(), pool))
                 self._over_at_once(pool, why)

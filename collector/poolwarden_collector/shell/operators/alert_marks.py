@@ -21,6 +21,7 @@ from poolwarden_collector.nearest import did_you_mean
 from poolwarden_collector.shell import clock
 from poolwarden_collector.shell.operators import access
 from poolwarden_collector.shell.operators.names import Ambiguous, Unknown
+from poolwarden_collector.shell.store import silences
 from poolwarden_collector.shell.store.damage_calls import KEY as DAMAGED
 from poolwarden_collector.shell.store.journal import Journal, JournalError, Row
 from poolwarden_collector.shell.store.silences import LONGEST_MS, Asked
@@ -75,7 +76,10 @@ class AlertMarks:
             return _refused("bad-duration", text, "for example --for 2h")
         until = clock.text_of(clock.wall_ms() + for_ms)
         asked = Asked(asked.by, asked.reason, for_ms)
-        self._publish(await self._service.write(self._journal.silence, alert, asked, until))
+        entry = silences.silenced(alert, asked, until)
+        self._publish(
+            await self._service.record(alert["pool"], (entry,), (), self._journal.silence, alert, asked, until)
+        )
         about = f"{until[:10]} {until[11:16]} UTC"
         text = (
             f"silenced for {in_words(for_ms)}, until about {about}: {alert['title']}; it stays open, and who has not "
@@ -88,7 +92,10 @@ class AlertMarks:
         if not silenced:
             return _refused("not-silenced", "no open alert is silenced")
         alert = _granted(topic, silenced, "silenced")
-        self._publish(await self._service.write(self._journal.unsilence, alert, asked))
+        entry = silences.unsilenced(
+            alert, f"silence ended by {asked.by}: {alert['title']}{asked.why}", asked.by, asked.reason
+        )
+        self._publish(await self._service.record(alert["pool"], (entry,), (), self._journal.unsilence, alert, asked))
         return pb.CommandReply(accepted=True, text=f"not silenced any more: {alert['title']}")
 
     async def _take(self, alert: Alert, asked: Asked) -> pb.CommandReply:
@@ -100,7 +107,8 @@ class AlertMarks:
             self._service.alerted()
             self._service.roster.damage = ""
             return pb.CommandReply(accepted=True, text=f"acknowledged by {asked.by}, and over: {alert['title']}")
-        self._publish(await self._service.write(self._journal.take, alert, asked))
+        entry = silences.taken(alert, asked)
+        self._publish(await self._service.record(alert["pool"], (entry,), (), self._journal.take, alert, asked))
         return pb.CommandReply(accepted=True, text=f"acknowledged by {asked.by}: {alert['title']}")
 
     def _publish(self, rows: list[Row]) -> None:

@@ -65,7 +65,13 @@ class SecondPerson:
     async def start(self) -> None:
         """Take up what waited when the last run ended. Raises JournalError."""
         self._waiting = {each.id: each for each, _ in await self._service.write(self._journal.seconded)}
+        self._service.on_pools(self._pools_have_changed)
         self._looking = asyncio.ensure_future(self._look())
+
+    async def _pools_have_changed(self) -> None:
+        """What waits comes and goes with its pool."""
+        async with self._one:
+            self._waiting = {each.id: each for each, _ in await self._service.write(self._journal.seconded)}
 
     def stop(self) -> None:
         if self._looking is not None:
@@ -119,8 +125,10 @@ class SecondPerson:
             )
             text = f"{call.caller.name} asks for {what}: it waits for a second person"
             data = {"id": waiting.id, "what": what, "for_ms": WAITS_MS}
+            if self._service.roster.one_of_several:  # its next owner keeps it, from this entry
+                data |= {"request": waiting.request, "person": waiting.person, "source": waiting.source}
             entry = Entry(Kind.SECOND_AWAITED, text, data, actor=call.caller.name)
-            rows = await self._service.write(self._journal.second_waits, waiting, entry)
+            rows = await self._service.record(waiting.pool, (entry,), (), self._journal.second_waits, waiting, entry)
             self._waiting[waiting.id] = waiting
             self._service.publish(rows)
             return _waits(waiting, now)
@@ -188,7 +196,7 @@ class SecondPerson:
     async def _over(self, waiting: Waiting, text: str, actor: str = "poolwarden") -> bool:
         """It waits no more; False: it did not. Raises JournalError."""
         entry = Entry(Kind.SECOND_OVER, text, {"id": waiting.id, "what": waiting.what}, actor=actor)
-        rows = await self._service.write(self._journal.second_over, waiting, entry)
+        rows = await self._service.record(waiting.pool, (entry,), (), self._journal.second_over, waiting, entry)
         self._waiting.pop(waiting.id, None)
         self._service.publish(rows or [])
         return rows is not None

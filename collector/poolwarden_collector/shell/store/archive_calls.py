@@ -13,27 +13,26 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from sqlite_utils import Database
 
 from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.values import PoolId
+from poolwarden_collector.shell.store.handed import SHARED, Handed, HandedCalls
 from poolwarden_collector.shell.store.journal_rows import Row
 
-SHARED = "shared "  # and a pool: the key in ``meta`` of the number that is recorded here
 
-
-class ArchiveCalls:
+class ArchiveCalls(HandedCalls):
     """What a journal has of it; ``Journal`` brings the file and its transactions. Methods raise JournalError."""
 
     if TYPE_CHECKING:
 
-        def _transaction(self, what: str) -> AbstractContextManager[Database]: ...
         def _add_entries(self, db: Database, pool: PoolId, entries: list[Entry]) -> list[Row]: ...
 
-    def take_over(self, pool: PoolId, name: str, entries: Iterable[tuple[int, Entry]], last: int) -> list[Row]:
+    def take_over(
+        self, pool: PoolId, name: str, entries: Iterable[tuple[int, Entry]], last: int, handed: Handed | None = None
+    ) -> list[Row]:
         """A pool comes with the entries that etcd has not folded yet, by their numbers, and stands at ``last``."""
         with self._transaction(f"what others have recorded of pool {name or pool}") as db:
             known, numbered = reached(db, pool) or 0, list(entries)
@@ -41,6 +40,7 @@ class ArchiveCalls:
             first = min((number for number, _ in numbered), default=last + 1)
             hole = [_hole(known + 1, first - 1)] if known + 1 < first and known < last else []
             self._reached(db, pool, max(known, last))
+            self._hand(db, pool, name, handed or Handed())
             return self._add_entries(db, pool, hole + missing)
 
     def _reached(self, db: Database, pool: PoolId, number: int) -> None:

@@ -26,7 +26,7 @@ class HookCalls:
         def _reading(self) -> AbstractContextManager[Database]: ...
         def _add_entries(self, db: Database, pool: PoolId, entries: list[Entry]) -> list[Row]: ...
         def _add_alert(
-            self, db: Database, pool: PoolId, pool_name: str, alert: AlertRaised | AlertResolved
+            self, db: Database, pool: PoolId, pool_name: str, alert: AlertRaised | AlertResolved, occurrence: int = 0
         ) -> None: ...
 
     def hook_events(self) -> list[hook_queue.HookEvent]:
@@ -51,17 +51,25 @@ class HookCalls:
             if occasion is None:
                 return "", []
             what = f"{occasion['event']} of {occasion['at'][:10]} {occasion['at'][11:19]} UTC"
-            data = {"hook": hook, "id": occasion["id"], "event": occasion["event"]}
+            data = {"hook": hook, "id": occasion["number"], "event": occasion["event"]}
             text = f"hook {hook} is to run again for {what}, at the word of {actor}"
             return what, self._add_entries(db, pool, [Entry(Kind.HOOK_ASKED, text, data, actor=actor)])
 
-    def hook_ran(self, event: hook_queue.HookEvent, hook: str, outcome: hook_queue.Outcome) -> list[Row]:
+    def hook_ran(
+        self, event: hook_queue.HookEvent, hook: str, outcome: hook_queue.Outcome, occurrence: int = 0
+    ) -> list[Row]:
         """What an attempt came to, with its entries and alerts: all of it or nothing."""
         with self._transaction("what a hook came to") as db:
             hook_queue.note(db, event, hook, outcome)
             for alert in outcome.alerts:
-                self._add_alert(db, event.pool, event.payload["pool"]["name"], alert)
+                self._add_alert(db, event.pool, event.payload["pool"]["name"], alert, occurrence)
             return self._add_entries(db, event.pool, list(outcome.entries))
+
+    def hook_gone(self, pool: PoolId, over: AlertResolved, occurrence: int = 0) -> list[Row]:  # noqa: ARG002
+        """There is no hook any more of which this alert tells."""
+        with self._transaction("that a hook is gone") as db:
+            self._add_alert(db, pool, "", over)
+        return []
 
     def hook_event_over(self, event: int) -> None:
         """No hook has anything left to do with it."""

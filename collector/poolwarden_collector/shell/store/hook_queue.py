@@ -67,22 +67,45 @@ class Outcome:
     alerts: tuple[AlertRaised | AlertResolved, ...] = ()
 
 
-def add(db: Database, pool: PoolId, pool_name: str, collector: str, occasions: Iterable[Occasion]) -> None:
-    """Queue these occasions of one step, in their order."""
-    for each in occasions:
-        last = next(db.query("SELECT coalesce(max(id), 0) AS last FROM hook_events"))["last"]
-        at = clock.wall_text()
-        payload = {
-            "version": VERSION,
-            "event": each.event,
-            "id": last + 1,
-            "at": at,
-            "collector": collector,
-            "pool": {"uuid": pool, "name": pool_name or pool},
-            **each.facts,
-        }
-        row = {"id": last + 1, "at": at, "pool": pool, "event": each.event, "payload": json.dumps(payload)}
-        db["hook_events"].insert(row)  # type: ignore[union-attr]
+def add(
+    db: Database, pool: PoolId, pool_name: str, collector: str, occasions: Iterable[Occasion], first: int = 0
+) -> None:
+    """Queue these occasions of one step, in their order.
+
+    ``first``: the number of the first of them, where several collectors have agreed on it; 0: it is counted here.
+    """
+    for number, each in enumerate(occasions, first):
+        _queue(db, pool, pool_name, collector, number if first else 0, clock.wall_text(), each.event, each.facts)
+
+
+def take(
+    db: Database, pool: PoolId, pool_name: str, collector: str, number: int, at: str, event: str, facts: dict[str, Any]
+) -> None:
+    """Queue an occasion of another collector's time, of which no hook is known to be done with it."""
+    query = "SELECT id, status FROM hook_events WHERE pool = ? AND json_extract(payload, '$.id') = ?"
+    there = next(db.query(query, [pool, number]), None)
+    if there is None:
+        _queue(db, pool, pool_name, collector, number, at, event, facts)
+    elif there["status"] == "elsewhere":
+        db.execute("UPDATE hook_events SET status = 'pending' WHERE id = ?", [there["id"]])
+
+
+def _queue(
+    db: Database, pool: PoolId, pool_name: str, collector: str, number: int, at: str, event: str, facts: dict[str, Any]
+) -> None:
+    """``number``: what hooks are given as ``id``; 0: the row's own."""
+    last = next(db.query("SELECT coalesce(max(id), 0) AS last FROM hook_events"))["last"]
+    payload = {
+        "version": VERSION,
+        "event": event,
+        "id": number or last + 1,
+        "at": at,
+        "collector": collector,
+        "pool": {"uuid": pool, "name": pool_name or pool},
+        **facts,
+    }
+    row = {"id": last + 1, "at": at, "pool": pool, "event": event, "payload": json.dumps(payload)}
+    db["hook_events"].insert(row)  # type: ignore[union-attr]
 
 
 def waiting(db: Database) -> list[HookEvent]:
@@ -132,7 +155,8 @@ def ask_again(db: Database, pool: PoolId, hook: str) -> dict[str, Any] | None:
 
     A hook that has come into the directory since then runs for that occasion, too.
     """
-    query = "SELECT id, event, at FROM hook_events WHERE pool = ? ORDER BY id DESC LIMIT 1"
+    number = "json_extract(payload, '$.id') AS number"
+    query = f"SELECT id, event, at, {number} FROM hook_events WHERE pool = ? ORDER BY id DESC LIMIT 1"  # noqa: S608
     newest = next(db.query(query, [pool]), None)
     if newest is None:
         return None

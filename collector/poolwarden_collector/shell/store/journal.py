@@ -68,9 +68,10 @@ from poolwarden_collector.shell.store.running_mark import RunningMark
 from poolwarden_collector.shell.store.silence_calls import SilenceCalls
 from poolwarden_collector.shell.tally import Tally
 
+Numbers = tuple[int, int]  # of the first and the last entry of a commit, in its pool's journal in etcd
 # What ``commit`` is given, with its last argument or without.
 _Step = tuple[PoolId, Iterable[Entry], Iterable[AlertRaised | AlertResolved], str, Iterable[Occasion]]
-Step = _Step | tuple[*_Step, int]
+Step = _Step | tuple[*_Step, Numbers]
 NO_STORE_HOLDS = (OverflowError, ValueError, TypeError, sqlite3.DataError, sqlite3.InterfaceError)
 FILE = "journal.db"
 LOCK = "lock"
@@ -196,11 +197,11 @@ class Journal(Records, Questions, DamageCalls, OperatorCalls, HookCalls, Silence
         alerts: Iterable[AlertRaised | AlertResolved] = (),
         pool_name: str = "",
         occasions: Iterable[Occasion] = (),
-        shared: int = 0,
+        shared: Numbers = (0, 0),
     ) -> list[Row]:
         """One step of one pool, all of it or nothing; the rows as stored, with their numbers.
 
-        ``shared``: up to which number the pool's journal in etcd is recorded here with it; 0: nothing of it is there.
+        ``shared``: its numbers in the pool's journal in etcd, which its alerts and occasions have; 0: it is not there.
         """
         with self._transaction(_of_pool(pool, pool_name)) as db:
             return self._put(db, pool, entries, alerts, pool_name, occasions, shared)
@@ -228,14 +229,15 @@ class Journal(Records, Questions, DamageCalls, OperatorCalls, HookCalls, Silence
         alerts: Iterable[AlertRaised | AlertResolved],
         pool_name: str,
         occasions: Iterable[Occasion],
-        shared: int = 0,
+        shared: Numbers = (0, 0),
     ) -> list[Row]:
-        if shared:
-            self._reached(db, pool, shared)
+        first, last = shared
+        if last:
+            self._reached(db, pool, last)
         rows = self._add_entries(db, pool, self._within_quota(pool, list(entries)))
         for alert in alerts:
-            self._add_alert(db, pool, pool_name, alert)
-        hook_queue.add(db, pool, pool_name, self._name, occasions)
+            self._add_alert(db, pool, pool_name, alert, first)
+        hook_queue.add(db, pool, pool_name, self._name, occasions, first)
         return rows
 
     def reconfigure(

@@ -30,7 +30,7 @@ from poolwarden_collector.core.state.decision_input import pack_record
 from poolwarden_collector.core.state.pool_record import PoolRecord
 from poolwarden_collector.shell.plain_text import printable
 from poolwarden_collector.shell.store import parcels, silences
-from poolwarden_collector.shell.store.archive_calls import SHARED
+from poolwarden_collector.shell.store.handed import SHARED
 from poolwarden_collector.shell.store.journal_rows import Row, entry_of
 from poolwarden_collector.shell.store.parcels import Routes
 

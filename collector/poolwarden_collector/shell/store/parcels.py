@@ -155,6 +155,15 @@ def begin(
     db["outbox"].insert_all(rows)  # type: ignore[union-attr]
 
 
+def told_elsewhere(db: Database, alert: Row, payload: dict[str, Any], sinks: Iterable[str], now: Clock) -> None:
+    """Another collector has told these channels of its beginning; they are told its end from here."""
+    rows = [
+        {**_common(alert, payload, sink, "firing", now), "status": "sent", "sent_at": alert["raised_at"]}
+        for sink in sinks
+    ]
+    db["outbox"].insert_all(rows)  # type: ignore[union-attr]
+
+
 def end(
     db: Database, alert: Row, payload: dict[str, Any], configured: tuple[str, ...], routes: Routes, now: Clock
 ) -> None:

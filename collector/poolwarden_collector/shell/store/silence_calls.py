@@ -40,8 +40,8 @@ class SilenceCalls:
             silence = silences.find(db, alert["key"])
             if silence is None:
                 return []
-            text = f"silence ended by {asked.by}: {alert['title']}{asked.why}"
-            entry = silences.end(db, silence, text, asked.by, asked.reason)
+            entry = silences.ended_by(alert, asked)
+            silences.end(db, silence, entry.text, asked.by, asked.reason)
             return self._add_entries(db, alert["pool"], [entry])
 
     def take(self, alert: dict[str, Any], asked: silences.Asked) -> list[Row]:

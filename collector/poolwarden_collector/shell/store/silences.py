@@ -19,6 +19,7 @@ Rules
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,16 +84,31 @@ def begin(db: Database, alert: dict[str, Any], asked: Asked, now: Clock, until: 
     which = [alert["key"], alert["occurrence"]]
     db.execute(f"UPDATE outbox SET status = 'held' WHERE status = 'pending' AND {_FIRING}", which)  # noqa: S608
     _drop_reminders(db, alert)
+    return silenced(alert, asked, until)
+
+
+def silenced(alert: Mapping[str, Any], asked: Asked, until: str) -> Entry:
+    """The entry of a silence."""
     text = f"alert silenced by {asked.by} until about {until}: {alert['title']}{asked.why}"
     data = {"key": alert["key"], "for_ms": asked.for_ms, "reason": asked.reason}
-    return Entry(Kind.ALERT_SILENCED, text, data, actor=asked.by)
+    return Entry(Kind.ALERT_SILENCED, text, data | {"severity": alert["severity"]}, actor=asked.by)
 
 
 def end(db: Database, silence: dict[str, Any], text: str, actor: str = "poolwarden", reason: str = "") -> Entry:
     """This silence is over: what is held of an alert that is still open is delivered now."""
     db.execute("DELETE FROM silences WHERE key = ?", [silence["key"]])
     db.execute("UPDATE outbox SET status = 'pending' WHERE status = 'held' AND key = ?", [silence["key"]])
+    return unsilenced(silence, text, actor, reason)
+
+
+def unsilenced(silence: Mapping[str, Any], text: str, actor: str = "poolwarden", reason: str = "") -> Entry:
+    """The entry of a silence's end."""
     return Entry(Kind.ALERT_UNSILENCED, text, {"key": silence["key"], "reason": reason}, actor=actor)
+
+
+def ended_by(alert: Mapping[str, Any], asked: Asked) -> Entry:
+    """The entry of a silence that a person has ended."""
+    return unsilenced(alert, f"silence ended by {asked.by}: {alert['title']}{asked.why}", asked.by, asked.reason)
 
 
 def take(db: Database, alert: dict[str, Any], asked: Asked) -> Entry:
@@ -100,6 +116,11 @@ def take(db: Database, alert: dict[str, Any], asked: Asked) -> Entry:
     row = {"key": alert["key"], "occurrence": alert["occurrence"], "actor": asked.by, "at": clock.wall_text()}
     _drop_reminders(db, alert)
     db["acknowledgements"].insert({**row, "reason": asked.reason}, pk=("key", "occurrence"), replace=True)  # type: ignore[union-attr]
+    return taken(alert, asked)
+
+
+def taken(alert: Mapping[str, Any], asked: Asked) -> Entry:
+    """The entry of an acknowledgement."""
     text = f"alert acknowledged by {asked.by}: {alert['title']}{asked.why}"
     return Entry(Kind.ALERT_ACKNOWLEDGED, text, {"key": alert["key"], "reason": asked.reason}, actor=asked.by)
 

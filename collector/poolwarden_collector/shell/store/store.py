@@ -10,7 +10,8 @@ from poolwarden_collector.core.model.entries import Entry
 from poolwarden_collector.core.model.occasion import Occasion
 from poolwarden_collector.core.model.values import PoolId
 from poolwarden_collector.core.state.pool_record import PoolRecord
-from poolwarden_collector.shell.store.journal import Row, Step, Unwritable
+from poolwarden_collector.shell.store.handed import Handed, Left
+from poolwarden_collector.shell.store.journal import Numbers, Row, Step, Unwritable
 from poolwarden_collector.shell.store.parcels import Routes
 
 
@@ -20,6 +21,9 @@ class Store(Protocol):
     For one collector it is what "durable" means. For one of several that is etcd (shell/cluster/etcd_store.py), and
     this is the archive of what it has seen and done.
     """
+
+    @property
+    def sinks(self) -> tuple[str, ...]: ...
 
     def pools(self) -> list[PoolId]: ...
 
@@ -36,7 +40,7 @@ class Store(Protocol):
         alerts: Iterable[AlertRaised | AlertResolved] = (),
         pool_name: str = "",
         occasions: Iterable[Occasion] = (),
-        shared: int = 0,
+        shared: Numbers = (0, 0),
     ) -> list[Row]: ...
 
     def commit_together(self, steps: Iterable[Step]) -> list[list[Row] | Unwritable]: ...
@@ -51,4 +55,12 @@ class Store(Protocol):
 
     def check(self) -> None: ...
 
-    def take_over(self, pool: PoolId, name: str, entries: Iterable[tuple[int, Entry]], last: int) -> list[Row]: ...
+    def take_over(
+        self, pool: PoolId, name: str, entries: Iterable[tuple[int, Entry]], last: int, handed: Handed | None = None
+    ) -> list[Row]: ...
+
+    def give_up(self, pool: PoolId = "") -> None: ...
+
+    def left_to_tell(self, pool: PoolId) -> Left: ...
+
+    def recorded(self, pool: PoolId, number: int) -> None: ...

@@ -14,7 +14,8 @@ from poolwarden_collector.core.model.entries import Entry
 from poolwarden_collector.core.model.occasion import Occasion
 from poolwarden_collector.core.model.values import PoolId
 from poolwarden_collector.core.state.pool_record import PoolRecord
-from poolwarden_collector.shell.store.journal import JournalError, Row, Unwritable
+from poolwarden_collector.shell.store.handed import Handed, Left
+from poolwarden_collector.shell.store.journal import JournalError, Numbers, Row, Unwritable
 from poolwarden_lab.virtual.collector.ledger import Commit, Ledger
 
 Told = dict[PoolId, set[int]]  # numbers of etcd's journals that a collector has in its ledger
@@ -22,6 +23,8 @@ Told = dict[PoolId, set[int]]  # numbers of etcd's journals that a collector has
 
 class LedgerArchive:
     """``commit`` and the others as a journal's. ``told`` is shared by all collectors of a world."""
+
+    sinks: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -52,12 +55,12 @@ class LedgerArchive:
         alerts: Iterable[AlertRaised | AlertResolved] = (),
         pool_name: str = "",
         occasions: Iterable[Occasion] = (),
-        shared: int = 0,
+        shared: Numbers = (0, 0),
     ) -> list[Row]:
         """Raises JournalError: the disk is full."""
         self._add(Commit(self._now(), self._epoch(pool), pool, tuple(entries), tuple(alerts)))
-        if shared:
-            self._told.setdefault(pool, set()).add(shared)
+        if shared[1]:
+            self._told.setdefault(pool, set()).add(shared[1])
         return []
 
     def commit_together(self, steps: Iterable[Any]) -> list[list[Row] | Unwritable]:
@@ -73,7 +76,9 @@ class LedgerArchive:
     def check(self) -> None:
         self._check()
 
-    def take_over(self, pool: PoolId, name: str, entries: Iterable[tuple[int, Entry]], last: int) -> list[Row]:
+    def take_over(
+        self, pool: PoolId, name: str, entries: Iterable[tuple[int, Entry]], last: int, handed: Handed | None = None
+    ) -> list[Row]:
         """What of these entries nobody has told yet."""
         self._check()
         told = self._told.setdefault(pool, set())
@@ -83,6 +88,15 @@ class LedgerArchive:
             self._add(Commit(self._now(), self._epoch(pool), pool, missing))
         told.add(max(reached, last))
         return []
+
+    def give_up(self, pool: PoolId = "") -> None:
+        """It has no channels."""
+
+    def left_to_tell(self, pool: PoolId) -> Left:
+        return Left(max(self._told.get(pool, ()), default=0), alerts=True, hooks=True)
+
+    def recorded(self, pool: PoolId, number: int) -> None:
+        self._told.setdefault(pool, set()).add(number)
 
     def _check(self) -> None:
         try:

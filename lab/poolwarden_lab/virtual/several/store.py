@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 
 from poolwarden_collector.core.model.effects import AlertRaised, AlertResolved
 from poolwarden_collector.core.model.entries import Entry
+from poolwarden_collector.core.model.occasion import Occasion
 from poolwarden_collector.core.model.values import PoolId
 from poolwarden_collector.shell.cluster.commits import Deposed, Durable, NotDone, Outcome
 from poolwarden_collector.shell.cluster.etcd import Etcd
@@ -32,10 +33,14 @@ class PointedStore(EtcdStore):
         self._at_commit = at_commit
 
     def begin(
-        self, pool: PoolId, entries: Iterable[Entry], alerts: Iterable[AlertRaised | AlertResolved]
+        self,
+        pool: PoolId,
+        entries: Iterable[Entry],
+        alerts: Iterable[AlertRaised | AlertResolved],
+        occasions: Iterable[Occasion] = (),
     ) -> bool | Deposed | NotDone:
         entries = tuple(entries)
-        begun = super().begin(pool, entries, alerts)
+        begun = super().begin(pool, entries, alerts, occasions)
         if begun is True:
             self._at_commit("before", names_of(entries))
         return begun
