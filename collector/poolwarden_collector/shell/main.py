@@ -154,8 +154,7 @@ def assemble(config: Config, journal: Journal, one_of_several: bool = False) -> 
     reloader = Reloader(service, Followers(fencer, prober, sessions, outbox, diskless, heartbeat), sinks, make)
     service.on_stall(diskless.stalled, diskless.over)
     service.on_alert(outbox.nudge)
-    hooks = Hooks(journal, lambda: roster.config.hooks, service.write, service.publish, outbox.nudge, service.record)
-    service.on_pools(hooks.pools_have_changed)
+    hooks = _hooks(journal, service, outbox)
     service.on_occasion(hooks.nudge)
     service.on_absence(fencer.cut_off)
     service.on_stand_down(fencer.cut_off)
@@ -184,6 +183,13 @@ def _ownerships(
     clock_of_rights = clock.awake_or_not_ms
     membership = Membership(store.names, config.name, store.agents, clock_of_rights, operators=store.operators)
     return Ownerships(etcd, store.names, membership, service, lambda: len(sessions))
+
+
+def _hooks(journal: Journal, service: Service, outbox: Outbox) -> Hooks:
+    settings = lambda: service.roster.config.hooks  # noqa: E731
+    hooks = Hooks(journal, settings, service.write, service.publish, outbox.nudge, service.record)
+    service.on_pools(hooks.pools_have_changed)
+    return hooks
 
 
 def _fencer(config: Config, roster: Roster, inbox: Inbox, sessions: Sessions) -> Fencer:
