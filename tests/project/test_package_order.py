@@ -39,7 +39,7 @@ TABLES = {
         loop:      core config store cluster queue agents fencing .
         alerts:    core config store queue .
         hooks:     core config store queue fencing .
-        doctor:    core config store enrolment agents loop hooks .
+        doctor:    core config store cluster enrolment agents loop hooks .
         operators: core shared contract config store cluster queue enrolment agents fencing loop alerts hooks doctor .
         metrics:   core config store queue agents loop operators .
         page:      core contract config store enrolment operators .

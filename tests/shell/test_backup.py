@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import threading
 from pathlib import Path
@@ -126,7 +127,9 @@ def test_the_packaged_configuration_is_good_once_its_certificates_are_there(tmp_
         "metrics": "password=x",
         "mail": "user=x\npassword=x",
         "slack": "url=json://x",
+        "etcd": "password=x",
     }
+    shutil.copytree(tmp_path / "tls", tmp_path / "etcd")
     for name, line in secrets.items():
         secret = tmp_path / f"{name}.secret"
         secret.touch(mode=0o600)
@@ -138,6 +141,7 @@ def test_the_packaged_configuration_is_good_once_its_certificates_are_there(tmp_
     kinds = [name.partition(":")[0] for name in config.alerts.names]
     assert kinds == ["log", "webhook", "mail", "apprise", "alertmanager", "syslog", "journald", "xapi"]
     assert config.metrics is not None and config.metrics.tls is not None and config.metrics.user == "prometheus"
+    assert config.store is not None and config.store.etcd.user == "poolwarden"
 
 
 def test_the_order_key_is_in_it_and_its_owners_alone(tmp_path: Path) -> None:

@@ -253,6 +253,8 @@ async def serve(config: Config, stopping: asyncio.Event, reloading: asyncio.Even
     alerts = config.alerts
     journal = Journal(config.state_dir, config.name, alerts.names, alerts.docs_base_url, config.routes())
     try:
+        if config.store is not None and (why := journal.why_no_archive()):
+            raise JournalError(why)
         journal.begin_epoch(config.epoch_above)
         journal.take_up_channels()
         await _run(config, assemble(config, journal), stopping, reloading or asyncio.Event())

@@ -215,6 +215,15 @@ class Health:
     version: str
     bytes: int
     troubles: tuple[str, ...] = ()
+    in_use: int = 0  # of these bytes; 0: it does not say
+
+
+@dataclass(frozen=True, slots=True)
+class EtcdMember:
+    """A member of etcd, as the others have it; ``name`` is empty where it has never started."""
+
+    name: str
+    clients: tuple[str, ...]  # URLs
 
 
 class Etcd(Protocol):

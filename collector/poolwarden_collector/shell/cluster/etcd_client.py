@@ -94,6 +94,13 @@ class EtcdClient:
         """Each endpoint by itself, in their order."""
         return list(await asyncio.gather(*(self._health(index) for index in range(len(self._access.endpoints)))))
 
+    async def members(self) -> list[etcd.EtcdMember]:
+        """All members that etcd has, in use here or not. Raises EtcdError."""
+        path = "/etcdserverpb.Cluster/MemberList"
+        call = _Call(path, pb.MemberListRequest(), pb.MemberListResponse, _as_it_is, writes=False)
+        said = await self._ask(call, self._now() + self._deadline)
+        return [etcd.EtcdMember(printable(each.name), tuple(map(printable, each.clientURLs))) for each in said.members]
+
     # -------------------------------------------------------------------------------------------- one request
 
     async def _ask(self, call: _Call, end: float) -> Any:
@@ -227,7 +234,13 @@ class EtcdClient:
         except (grpc.aio.AioRpcError, grpc.aio.BaseError, TimeoutError, EtcdError) as error:
             return Unavailable(f"{endpoint}: {_words(error)}")
         return etcd.Health(
-            endpoint, said.header.member_id, said.leader, said.version, said.dbSize, tuple(map(printable, said.errors))
+            endpoint,
+            said.header.member_id,
+            said.leader,
+            said.version,
+            said.dbSize,
+            tuple(map(printable, said.errors)),
+            said.dbSizeInUse,
         )
 
     @staticmethod

@@ -84,6 +84,18 @@ class MoveCalls:
             rows = list(db.query("SELECT key, value FROM meta WHERE key > ? AND key < ?", [SHARED, SHARED[:-1] + "!"]))
         return {row["key"].removeprefix(SHARED): int(row["value"]) for row in rows}
 
+    def why_no_archive(self) -> str:
+        """Why no collector on etcd may begin on this file; empty: one may.
+
+        safety: pools that only this file knows would begin anew in etcd, without their terms and what is owed.
+        """
+        if self.in_etcd() or not self.pools():
+            return ""
+        return (
+            f"{self.path}: it has a single collector's pools, and [store] names an etcd; move them there: "
+            "poolwarden-collector store to-etcd; or use a state directory of its own for this collector"
+        )
+
     # ------------------------------------------------------------------------------------------------ away
 
     def leaving(self, pool: PoolId) -> Leaving:

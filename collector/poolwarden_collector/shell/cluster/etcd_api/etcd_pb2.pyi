@@ -555,6 +555,7 @@ class StatusResponse(google.protobuf.message.Message):
     RAFTTERM_FIELD_NUMBER: builtins.int
     RAFTAPPLIEDINDEX_FIELD_NUMBER: builtins.int
     ERRORS_FIELD_NUMBER: builtins.int
+    DBSIZEINUSE_FIELD_NUMBER: builtins.int
     @property
     def header(self) -> global___ResponseHeader: ...
     version: builtins.str
@@ -567,6 +568,8 @@ class StatusResponse(google.protobuf.message.Message):
     raftAppliedIndex: builtins.int
     @property
     def errors(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    dbSizeInUse: builtins.int
+    """bytes; the rest is freed by a defragmentation"""
     def __init__(
         self,
         *,
@@ -578,8 +581,64 @@ class StatusResponse(google.protobuf.message.Message):
         raftTerm: builtins.int = ...,
         raftAppliedIndex: builtins.int = ...,
         errors: collections.abc.Iterable[builtins.str] | None = ...,
+        dbSizeInUse: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing_extensions.Literal["header", b"header"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["dbSize", b"dbSize", "errors", b"errors", "header", b"header", "leader", b"leader", "raftAppliedIndex", b"raftAppliedIndex", "raftIndex", b"raftIndex", "raftTerm", b"raftTerm", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["dbSize", b"dbSize", "dbSizeInUse", b"dbSizeInUse", "errors", b"errors", "header", b"header", "leader", b"leader", "raftAppliedIndex", b"raftAppliedIndex", "raftIndex", b"raftIndex", "raftTerm", b"raftTerm", "version", b"version"]) -> None: ...
 
 global___StatusResponse = StatusResponse
+
+class Member(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    NAME_FIELD_NUMBER: builtins.int
+    PEERURLS_FIELD_NUMBER: builtins.int
+    CLIENTURLS_FIELD_NUMBER: builtins.int
+    ID: builtins.int
+    name: builtins.str
+    """empty: it was added and has not started yet"""
+    @property
+    def peerURLs(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    @property
+    def clientURLs(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        ID: builtins.int = ...,
+        name: builtins.str = ...,
+        peerURLs: collections.abc.Iterable[builtins.str] | None = ...,
+        clientURLs: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["ID", b"ID", "clientURLs", b"clientURLs", "name", b"name", "peerURLs", b"peerURLs"]) -> None: ...
+
+global___Member = Member
+
+class MemberListRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___MemberListRequest = MemberListRequest
+
+class MemberListResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: builtins.int
+    MEMBERS_FIELD_NUMBER: builtins.int
+    @property
+    def header(self) -> global___ResponseHeader: ...
+    @property
+    def members(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Member]: ...
+    def __init__(
+        self,
+        *,
+        header: global___ResponseHeader | None = ...,
+        members: collections.abc.Iterable[global___Member] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["header", b"header"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["header", b"header", "members", b"members"]) -> None: ...
+
+global___MemberListResponse = MemberListResponse
