@@ -52,6 +52,7 @@ from poolwarden_collector.shell.fencing.fencer import Fencer
 from poolwarden_collector.shell.hooks.condition import of_hooks
 from poolwarden_collector.shell.hooks.hooks import Hooks
 from poolwarden_collector.shell.loop.journal_upkeep import JournalUpkeep
+from poolwarden_collector.shell.loop.neighbourhood import Neighbourhood
 from poolwarden_collector.shell.loop.ownerships import Ownerships
 from poolwarden_collector.shell.loop.performer import Performer, Replies, order_sender
 from poolwarden_collector.shell.loop.prober import Prober
@@ -87,6 +88,7 @@ class Several:
 
     etcd: EtcdClient
     ownerships: Ownerships
+    neighbours: Neighbourhood
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,7 @@ def assemble(config: Config, journal: Journal, one_of_several: bool = False) -> 
     else:
         etcd = EtcdClient(config.store.etcd)
         shared = SharedService(*around, EtcdStore(etcd, config.store.names), telemetry, prober.anchors)
-        service, several = shared, Several(etcd, _ownerships(config, config.store, etcd, shared, sessions))
+        service, several = shared, _several(config, config.store, etcd, shared, sessions)
     make = partial(make_sink, collector=config.name, show=messages.show)
     sinks = tuple(make(channel) for channel in config.alerts.channels)
     outbox = Outbox(journal, sinks, service.write, service.publish, service.alive)
@@ -166,6 +168,8 @@ def assemble(config: Config, journal: Journal, one_of_several: bool = False) -> 
         service, journal, inbox, replies, version(), outbox, telemetry, reloader.reload,
         EnrolmentsApi(enrolled, roster), capsules.store,
     )  # fmt: skip
+    if several is not None:
+        operators.join(several.neighbours)
     owner_of = several.ownerships.owner_of if several is not None else ours
     gateway = Gateway(roster, inbox, sessions, enrolled.enrolment, telemetry, Signer(order_key), capsules, owner_of)
     service.on_read(gateway.hand_on_due, gateway.lag)
@@ -177,12 +181,13 @@ def assemble(config: Config, journal: Journal, one_of_several: bool = False) -> 
     )  # fmt: skip
 
 
-def _ownerships(
+def _several(
     config: Config, store: StoreSettings, etcd: EtcdClient, service: SharedService, sessions: Sessions
-) -> Ownerships:
-    clock_of_rights = clock.awake_or_not_ms
-    membership = Membership(store.names, config.name, store.agents, clock_of_rights, operators=store.operators)
-    return Ownerships(etcd, store.names, membership, service, lambda: len(sessions))
+) -> Several:
+    membership = Membership(store.names, config.name, store.agents, clock.awake_or_not_ms, operators=store.operators)
+    agents = sessions.__len__
+    ownerships = Ownerships(etcd, store.names, membership, service, agents)
+    return Several(etcd, ownerships, Neighbourhood(etcd, store.names, ownerships, service, agents))
 
 
 def _hooks(journal: Journal, service: Service, outbox: Outbox) -> Hooks:

@@ -34,6 +34,18 @@ class FenceEntry:
     parameters: dict[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class StoreEntry:
+    """The etcd of several collectors, with one's credentials, and where that one is reached (HOST:PORT)."""
+
+    endpoints: list[str]
+    ca: Path
+    cert: Path
+    key: Path
+    agents: str
+    operators: str
+
+
 def lab_parameters(address: str, port: int) -> dict[str, str]:
     """What ``fence_lab`` is told of one of the lab's own BMCs."""
     return {"ip": address, "ipport": str(port), "username": BMC_USER, "login_timeout": "2"}
@@ -54,7 +66,7 @@ def identity_program(fence_agent: Path) -> Path:
 
 
 def order_key(home: Path) -> OrderKey:
-    """The key with which the lab's collector will sign: made before it starts, so that the hosts can pin it."""
+    """The key with which the collector of this directory will sign: made before it starts, so that hosts can pin it."""
     return load_or_make(_state(home))
 
 
@@ -77,14 +89,22 @@ def collector_config(
     webhook: str,
     via_members: bool = False,
     page: str = "",
+    name: str = "lab",
+    store: StoreEntry | None = None,
 ) -> str:
-    """The collector's TOML; the BMCs' password goes into a file that only its owner can read. ``page``: where it is."""
+    """The collector's TOML; the BMCs' password goes into a file that only its owner can read.
+
+    ``page``: where it is; ``store``: it is one of several.
+    """
     secret = home / "bmc.secret"
     secret.touch(mode=0o600)
     secret.write_text(f"password={BMC_PASSWORD}\n")
     state = _state(home)
-    lines = [f"anchors = {_toml(anchors)}", "", "[collector]", 'name = "lab"', f"listen = {_toml(listen)}"]
-    lines += [f"operator_socket = {_toml(str(socket))}", f"state_dir = {_toml(str(state))}", "", "[tls]"]
+    lines = [f"anchors = {_toml(anchors)}", "", "[collector]", f"name = {_toml(name)}", f"listen = {_toml(listen)}"]
+    lines += [f"operator_socket = {_toml(str(socket))}", f"state_dir = {_toml(str(state))}"]
+    if store is not None:
+        lines += [f"operator_listen = {_toml(store.operators)}"]
+    lines += ["", "[tls]"]
     lines += [f"{key} = {_toml(str(tls / name))}" for key, name in _TLS_FILES.items()]
     lines += ["", "[policy]", *(f"{key} = {_setting(key, value)}" for key, value in policy.items())]
     for fence in fences:
@@ -105,6 +125,10 @@ def collector_config(
     lines += ["", "[alerts]", f"log = {_toml(str(home / 'logs' / 'alerts.log'))}"]
     lines += ["[[alerts.webhook]]", 'name = "lab"', f"url = {_toml(webhook)}", "fold = false"]
     lines += ["[[alerts.xapi]]"]
+    if store is not None:
+        lines += ["[store]", f"etcd = {_toml(store.endpoints)}"]
+        lines += [f"{key} = {_toml(str(getattr(store, key)))}" for key in ("ca", "cert", "key")]
+        lines += [f"{key} = {_toml(getattr(store, key))}" for key in ("agents", "operators")]
     if page:
         pair = [f"{key} = {_toml(str(tls / _TLS_FILES[key]))}" for key in ("cert", "key")]
         lines += ["[page]", f"listen = {_toml(page)}", *pair]

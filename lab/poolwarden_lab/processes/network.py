@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 
 MARKER = "POOLWARDEN_LAB_NAMESPACES"
 MAX_HOSTS = 64
-COLLECTOR = "collector"
+COLLECTOR = "collector"  # of several: where their operator and the receiver of alerts are
+MAX_COLLECTORS = 5
+ETCD_MEMBERS = 3
 GATEWAY_PORT = 7
 QUEUE = 4  # more than a queue of length 0 takes (listen(2): one more than its length)
 _RUN_NETNS = Path("/run/netns")
@@ -49,7 +51,9 @@ class NetworkError(Exception):
 
 
 class Network(Protocol):
-    """What the lab needs of a network. Nodes are ``h1``.., ``b1``.. and ``collector``."""
+    """What the lab needs of a network. Nodes are ``h1``.., ``b1``.. and ``collector``; of several collectors also
+    ``c1``.. and their etcd's members, ``e1``...
+    """
 
     isolated: bool  # True: namespaces, real ports, silence
 
@@ -65,6 +69,16 @@ class Network(Protocol):
     def unblock(self, source: str, target: str) -> None: ...
     def blocked(self) -> list[tuple[str, str]]: ...
     def limitations(self) -> list[str]: ...
+
+
+def collector_nodes(collectors: int) -> list[str]:
+    """The nodes of several collectors; none where there is one, which is at ``collector``."""
+    return [f"c{number}" for number in range(1, collectors + 1)] if collectors > 1 else []
+
+
+def etcd_nodes(collectors: int) -> list[str]:
+    """The nodes of their etcd's members."""
+    return [f"e{number}" for number in range(1, ETCD_MEMBERS + 1)] if collectors > 1 else []
 
 
 # ------------------------------------------------------------------------------------------------ entering
@@ -117,7 +131,7 @@ class Namespaces:
 
     isolated = True
 
-    def __init__(self, hosts: int, ipv6: bool = False) -> None:
+    def __init__(self, hosts: int, ipv6: bool = False, collectors: int = 1) -> None:
         if not 1 <= hosts <= MAX_HOSTS:
             raise NetworkError(f"the lab has 1 to {MAX_HOSTS} hosts, not {hosts}")
         self._every, net = ("::", "fd00:99::") if ipv6 else ("0.0.0.0", "10.99.0.")
@@ -127,6 +141,10 @@ class Namespaces:
         for number in range(1, hosts + 1):
             self._nodes[f"h{number}"] = f"{net}{10 + number}"
             self._nodes[f"b{number}"] = f"{net}{100 + number}"
+        for number, node in enumerate(collector_nodes(collectors), 1):
+            self._nodes[node] = f"{net}{2 + number}"
+        for number, node in enumerate(etcd_nodes(collectors), 1):
+            self._nodes[node] = f"{net}{200 + number}"
         self.gateway = f"{net}1"
         self._blocked: list[tuple[str, str]] = []
         self._down: set[str] = set()
@@ -316,12 +334,16 @@ class Loopback:
 
     isolated = False
 
-    def __init__(self, hosts: int, reason: str) -> None:
+    def __init__(self, hosts: int, reason: str, collectors: int = 1) -> None:
         self.reason = reason
         self._nodes = {COLLECTOR: "127.0.2.1"}
         for number in range(1, hosts + 1):
             self._nodes[f"h{number}"] = f"127.0.1.{number}"
             self._nodes[f"b{number}"] = f"127.0.3.{number}"
+        for number, node in enumerate(collector_nodes(collectors), 1):
+            self._nodes[node] = f"127.0.2.{1 + number}"
+        for number, node in enumerate(etcd_nodes(collectors), 1):
+            self._nodes[node] = f"127.0.5.{number}"
 
     def address(self, node: str) -> str:
         return self._nodes[node]

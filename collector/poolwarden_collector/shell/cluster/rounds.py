@@ -51,6 +51,7 @@ class Rounds:
 
     def __init__(self, names: Names, collector: str) -> None:
         self._names, self._me = names, collector
+        self.assigner = ""  # who gives the advice, as of the last round
         self._assigner: tuple[Standing, Assigner] | None = None
         self._unowned: dict[PoolId, Ms] = {}  # since when
         self._advised: dict[PoolId, tuple[str, Ms]] = {}  # pools that are to be moved: to whom, since when
@@ -94,6 +95,7 @@ class Rounds:
         if self._assigner is None or self._assigner[0] != standing:
             found = yield from assignment.campaign(self._names, standing)
             self._assigner = (standing, found) if isinstance(found, Assigner) else None
+            self.assigner = self._me if isinstance(found, Assigner) else found.by
         if self._assigner is None:
             return None
         staying = {pool for pool, (_, since) in self._advised.items() if now - since > STAYS_AFTER_MS}

@@ -89,6 +89,7 @@ class Ownerships:
     ) -> None:
         self.membership = membership
         self.newest: Round | None = None
+        self.looked_at: Ms = 0  # when that one ended, on the clock of rights
         self.trouble = ""  # why nothing is known anew of the others; empty: it is
         self.unreadable: dict[PoolId, str] = {}  # pools that this release cannot read, and why
         self.too_low: dict[PoolId, GenerationTooLow] = {}
@@ -101,6 +102,7 @@ class Ownerships:
         self._given_up: dict[PoolId, list[Ms]] = {}  # when, for that
         self._busy: dict[PoolId, asyncio.Task[None]] = {}  # pools that are being taken over, handed on or lost
         self._losing: set[PoolId] = set()
+        self._leaving = False
         self._running: list[asyncio.Task[None]] = []
         self._kept: set[asyncio.Task[None]] = set()
         self._few = asyncio.Semaphore(AT_ONCE)
@@ -118,6 +120,11 @@ class Ownerships:
 
     def _why_no_act(self) -> str:
         return self.membership.right(clock.awake_or_not_ms()).why_not
+
+    @property
+    def assigner(self) -> str:
+        """Who writes the advice, as of the newest round; empty: it is not known."""
+        return self._rounds.assigner
 
     @property
     def owned(self) -> Collection[PoolId]:
@@ -151,7 +158,7 @@ class Ownerships:
 
     async def leave(self) -> None:
         """Hand over what may be moved, end what is owned, give the lease up; within a bound, whatever etcd does."""
-        self.membership.draining = True
+        self.membership.draining = self._leaving = True
         try:
             async with asyncio.timeout(LEAVE_WITHIN_S):
                 await self._renew()
@@ -235,7 +242,7 @@ class Ownerships:
         found = await self._ask(self._rounds.look(standing, mine, heard, self._now()))
         if self.membership.standing != standing:
             return
-        self.newest = found
+        self.newest, self.looked_at = found, self._now()
         self._heard -= heard
         for pool, to in sent.items():
             # Until its next owner has claimed it, and no longer than he is there.
@@ -243,7 +250,7 @@ class Ownerships:
             if (owner is not None and owner.by != self.membership.collector) or to not in found.seen.members:
                 self._sent.pop(pool, None)
         self._lose(found.lost)
-        if not self.membership.draining:
+        if not self._leaving:
             for pool, to in found.gives.items():
                 self._begin(pool, self._hand_on(pool, to))
             for pool in found.claims:

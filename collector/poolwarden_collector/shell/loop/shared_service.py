@@ -29,7 +29,6 @@ from poolwarden_collector.core.model.effects import AlertRaised, AlertResolved, 
 from poolwarden_collector.core.model.entries import Entry
 from poolwarden_collector.core.model.power import FenceDevice
 from poolwarden_collector.core.model.values import PoolId
-from poolwarden_collector.core.state.live import Pool
 from poolwarden_collector.core.state.pool_record import PoolRecord
 from poolwarden_collector.shell.agents.roster import Roster
 from poolwarden_collector.shell.cluster.commit_text import PoolTail, Shot, TooBig
@@ -142,10 +141,9 @@ class SharedService(Service):
         async with self._between_events:
             if pool in self._open:
                 return NotReleased("an event of it is being taken")
-            known = self.roster.pools.get(pool)
-            if known is None:
+            if pool not in self.roster.pools:
                 return NotReleased("this collector does not own the pool", lost=True)
-            if why := self._why_stays(known):
+            if why := self.why_stays(pool):
                 return NotReleased(why)
             handover = self._store.give_up(pool, to)
             if isinstance(handover, NotReleased):
@@ -155,11 +153,13 @@ class SharedService(Service):
         # What is under way is ended where whoever asked for it goes away.
         return await asyncio.shield(asyncio.ensure_future(self._hand_over(pool, handover, to)))
 
-    def _why_stays(self, pool: Pool) -> str:
-        if why := self.roster.why_no_act(pool.record.pool):
-            return why
-        healthy = Verdict.HEALTHY if pool.live.verdict.word == Verdict.HEALTHY.word else None
-        return why_stays(pool.record, healthy, under_way(pool, self.roster.now()))
+    def why_stays(self, pool: PoolId) -> str:
+        """Why a pool is not given up by choice now; empty: nothing stands against it."""
+        known = self.roster.pools.get(pool)
+        if known is None or (why := self.roster.why_no_act(pool)):
+            return why if known is not None else "this collector does not own the pool"
+        healthy = Verdict.HEALTHY if known.live.verdict.word == Verdict.HEALTHY.word else None
+        return why_stays(known.record, healthy, under_way(known, self.roster.now()))
 
     async def _hand_over(self, pool: PoolId, handover: Handover, to: str) -> Released | NotReleased:
         while isinstance(done := await self._store.release(handover), ReleaseUndecided):
