@@ -64,6 +64,15 @@ _https_only = click.option(
 )
 
 
+_collectors = click.option(
+    "--collectors",
+    type=click.IntRange(1, 5),
+    default=1,
+    show_default=True,
+    help="More than one: several on a real etcd of three members, which has to be installed.",
+)
+
+
 @click.group()
 def lab() -> None:
     """A simulated pool with real agents and a real collector, to watch and to break."""
@@ -137,6 +146,13 @@ def _check_bmc(kind: str) -> None:
         _fail(USAGE, lacking)
 
 
+def _check_collectors(count: int) -> None:
+    from poolwarden_lab.processes import collectors
+
+    if count > 1 and (lacking := collectors.lacking()):
+        _fail(USAGE, lacking)
+
+
 def _play(settings: WorldSettings, story: str, plain: bool, bmc_fault: str, json_file: Path | None) -> int:
     from poolwarden_lab.demo.demo import Demo, DemoSettings
     from poolwarden_lab.demo.screen import make_screen
@@ -202,6 +218,7 @@ def words() -> None:
 @_bmc
 @_https_only
 @_collector_code
+@_collectors
 def up(
     hosts: int,
     directory: Path | None,
@@ -211,14 +228,16 @@ def up(
     bmc: str,
     https_only: bool,
     collector_code: str,
+    collectors: int,
 ) -> None:
     """Start a pool in the background and return once it is healthy."""
     from poolwarden_lab.processes import background
 
     _check_bmc(bmc)
+    _check_collectors(collectors)
     home = (directory or default_directory()).absolute()
     arguments = ["--hosts", str(hosts), "--dir", str(home), "--time-factor", str(time_factor)]
-    arguments += ["--bmc", bmc]
+    arguments += ["--bmc", bmc, "--collectors", str(collectors)]
     arguments += ["--agent-python", agent_python] if agent_python else []
     arguments += ["--no-namespaces"] if no_namespaces else []
     arguments += ["--https-only"] if https_only else []
@@ -226,7 +245,7 @@ def up(
     problem = background.launch(arguments, click.echo)
     if problem:
         _fail(FAILED, problem)
-    click.echo(background.hints(home))
+    click.echo(background.hints(home, collectors))
 
 
 @lab.command(hidden=True)
@@ -238,6 +257,7 @@ def up(
 @_bmc
 @_https_only
 @_collector_code
+@_collectors
 @click.option("--report", type=int, required=True, help="File descriptor for progress lines.")
 def serve(
     hosts: int,
@@ -248,6 +268,7 @@ def serve(
     bmc: str,
     https_only: bool,
     collector_code: str,
+    collectors: int,
     report: int,
 ) -> None:
     """The lab process of `up`."""
@@ -256,7 +277,7 @@ def serve(
     from poolwarden_lab.processes import background
 
     settings = _world_settings(hosts, directory, time_factor, agent_python, refused)
-    settings = replace(settings, bmc=bmc, https_only=https_only, collector_code=collector_code)
+    settings = replace(settings, bmc=bmc, https_only=https_only, collector_code=collector_code, collectors=collectors)
     sys.exit(_run_to_end(background.serve(settings, report)))
 
 
@@ -265,12 +286,15 @@ def serve(
 @click.argument("kind")
 @_directory
 def fault(host: str, kind: str, directory: Path | None) -> None:
-    """Break HOST. `fault HOST list` names the kinds; HOST may be `collector` (kill, freeze, thaw)."""
+    """Break HOST. `fault HOST list` names the kinds; HOST may be `collector`, or of several `c1`, `c2`, ..."""
+    from poolwarden_lab.processes.collectors import FAULTS as OF_COLLECTORS
     from poolwarden_lab.processes.faults import FAULTS
 
     if kind == "list":
         for name, item in FAULTS.items():
             click.echo(f"{name:<20} {item.meaning}")
+        for name, meaning in OF_COLLECTORS.items():
+            click.echo(f"collector {name:<10} {meaning}")
         return
     _ask(directory, {"op": "fault", "host": host, "kind": kind})
     click.echo(f"{host}: {kind}")
@@ -309,6 +333,10 @@ def status(directory: Path | None, as_json: bool) -> None:
     click.echo(found["policy"])
     for line in found["limitations"]:
         click.echo(f"without namespaces: {line}")
+    if len(found["collectors"]) > 1:
+        for each in found["collectors"]:
+            link = "" if each["link"] else " (cable pulled)"
+            click.echo(f"{each['name']:<10} {each['address']:<14} collector {each['pid'] or 'is not running'}{link}")
     for host in found["hosts"]:
         click.echo(_say_host(host))
 

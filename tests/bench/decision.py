@@ -65,7 +65,7 @@ async def run(settings: Settings) -> list[Figure]:
     places = make_places(None)
     samples: dict[str, list[float]] = {}
     try:
-        issued = certificates.issue(places.home / "tls", [uuid(n + 1) for n in range(HOSTS)], "127.0.0.1")
+        issued = certificates.issue(places.home / "tls", [uuid(n + 1) for n in range(HOSTS)], {"lab": "127.0.0.1"})
         field = Field(places, policy, issued)
         for way, last_look_s in WAYS.items():
             found = samples.setdefault(way, [])

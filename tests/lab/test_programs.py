@@ -191,7 +191,7 @@ class TestPolicy:
         from poolwarden_lab.processes.configuration import FenceEntry, lab_parameters
 
         host = "5c0b3b4e-0001-4f5e-9d1c-2f4f0a7f6a10"
-        issued = certificates.issue(tmp_path / "tls", [host], "10.99.0.2")
+        issued = certificates.issue(tmp_path / "tls", [host], {"lab": "10.99.0.2"})
         assert set(issued[host]) == {"ca.pem", "cert.pem", "key.pem"}
         text = collector_config(
             home=tmp_path,

@@ -347,3 +347,16 @@ def test_what_a_host_of_a_pool_may_claim() -> None:
     assert FIRST < mine.epoch < HIGHEST and g.roster.limits(OTHER).epoch == HIGHEST == g.roster.limits(OTHER).term
     g.release()
     assert g.roster.limits(POOL).epoch == HIGHEST
+
+
+def test_who_had_no_pool_for_a_while_was_not_away() -> None:
+    a = Looped()
+    a.release()
+    a.now += 60_000
+    a.adopt(SECOND)
+    a.now += 100
+    a.feed(ev.Tick())
+    assert not [act for act in a.acts if isinstance(act, on.Say) and "was away" in act.text]
+    a.now += 60_000
+    a.feed(ev.Tick())
+    assert [act for act in a.acts if isinstance(act, on.Say) and "was away for 60.0 s" in act.text]

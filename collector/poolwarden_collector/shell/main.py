@@ -24,7 +24,7 @@ import click
 
 from poolwarden_collector.shell import clock, core_dumps, garbage, log_lines
 from poolwarden_collector.shell.agents.capsules import CapsuleIntake
-from poolwarden_collector.shell.agents.elsewhere import ours
+from poolwarden_collector.shell.agents.elsewhere import OwnerOf, ours
 from poolwarden_collector.shell.agents.gateway import Gateway
 from poolwarden_collector.shell.agents.order_key import FILE as ORDER_KEY_FILE
 from poolwarden_collector.shell.agents.order_key import OrderKey, OrderKeyError, load_or_make, make_next, next_key
@@ -140,14 +140,14 @@ def assemble(config: Config, journal: Journal, one_of_several: bool = False) -> 
         _log.critical("%s", journal.damage)
         roster.damage = journal.damage
         journal.tell_damage(config.name)
-    around = roster, inbox, journal, performer
     several = None
     if config.store is None:
-        service = Service(*around, telemetry, prober.anchors)
+        service = Service(roster, inbox, journal, performer, telemetry, prober.anchors)
     else:
         etcd = EtcdClient(config.store.etcd)
-        shared = SharedService(*around, EtcdStore(etcd, config.store.names), telemetry, prober.anchors)
-        service, several = shared, _several(config, config.store, etcd, shared, sessions)
+        store = EtcdStore(etcd, config.store.names)
+        service = shared = SharedService(roster, inbox, journal, performer, store, telemetry, prober.anchors)
+        several = _several(config, config.store, etcd, shared, sessions)
     make = partial(make_sink, collector=config.name, show=messages.show)
     sinks = tuple(make(channel) for channel in config.alerts.channels)
     outbox = Outbox(journal, sinks, service.write, service.publish, service.alive)
@@ -168,9 +168,7 @@ def assemble(config: Config, journal: Journal, one_of_several: bool = False) -> 
         service, journal, inbox, replies, version(), outbox, telemetry, reloader.reload,
         EnrolmentsApi(enrolled, roster), capsules.store,
     )  # fmt: skip
-    if several is not None:
-        operators.join(several.neighbours)
-    owner_of = several.ownerships.owner_of if several is not None else ours
+    owner_of = _joined(operators, several) if several is not None else ours
     gateway = Gateway(roster, inbox, sessions, enrolled.enrolment, telemetry, Signer(order_key), capsules, owner_of)
     service.on_read(gateway.hand_on_due, gateway.lag)
     return Parts(
@@ -179,6 +177,12 @@ def assemble(config: Config, journal: Journal, one_of_several: bool = False) -> 
         capsules, _metrics(config, service, prober, inbox, journal), _page(config, roster, operators, telemetry),
         several,
     )  # fmt: skip
+
+
+def _joined(operators: OperatorApi, several: Several) -> OwnerOf:
+    """The operators' interface knows the others; who has which pool."""
+    operators.join(several.neighbours)
+    return several.ownerships.owner_of
 
 
 def _several(

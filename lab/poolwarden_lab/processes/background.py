@@ -71,14 +71,19 @@ def _await_ready(reading: int, say: Callable[[str], None]) -> str:
     return _SILENT
 
 
-def hints(home: Path) -> str:
+def hints(home: Path, collectors: int = 1) -> str:
     """What to try now."""
-    target = f"unix:{home / 'collector.sock'}"
+    target = f"unix:{home / ('collector.sock' if collectors == 1 else 'c1.sock')}"
+    of_several = [
+        "  poolwarden collectors",
+        "  poolwarden lab fault c1 kill         (`poolwarden lab fault c1 list` names the faults)",
+    ]
     return "\n".join(
         [
             f"The lab is up in {home}. Try:",
             f"  export POOLWARDEN_COLLECTOR={target} POOLWARDEN_LAB_DIR={home}",
             "  poolwarden status",
+            *(of_several if collectors > 1 else ()),
             "  poolwarden lab fault h1 power        (`poolwarden lab fault h1 list` names the faults)",
             "  poolwarden history --follow",
             "  poolwarden lab exec h2 -- cat etc/xensource/pool.conf",

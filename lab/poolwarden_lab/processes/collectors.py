@@ -74,7 +74,9 @@ def lacking() -> str:
     """What is missing here for several collectors, and how it is had; empty: nothing is."""
     if _etcd() is not None:
         return ""
-    return "several collectors need etcd, which is not installed here: apt-get install etcd-server (or: dnf install etcd)"
+    return (
+        "several collectors need etcd, which is not installed here: apt-get install etcd-server (or: dnf install etcd)"
+    )
 
 
 def _etcd() -> str | None:
@@ -161,7 +163,23 @@ def collector_program(
     )
 
 
+def set_up_command(place: CollectorPlace, network: Network) -> list[str]:
+    """What sets the first generation of an etcd that is empty; it fails until etcd answers."""
+    words = ["generation", "raise", "--to", "1", "--yes", "--config", str(place.config)]
+    return [*network.launcher(place.node), sys.executable, "-m", "poolwarden_collector.shell.main", *words]
+
+
 # ------------------------------------------------------------------------------------------------ faults
+
+
+FAULTS = {
+    "kill": "the process is killed; its supervisor starts it again",
+    "power": "its machine loses power: silence; it stays down until it is healed",
+    "stop": "it is asked to end: systemctl stop",
+    "freeze": "the process hangs",
+    "thaw": "a frozen one runs on",
+    "cut-etcd": "it and etcd lose each other; it still reaches the hosts",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +207,9 @@ class CollectorMachine:
         elif kind in acts:
             acts[kind]()
         else:
-            raise ValueError(f"unknown fault {kind!r} for a collector; there are: {', '.join((*acts, 'power', 'stop'))}")
+            raise ValueError(
+                f"unknown fault {kind!r} for a collector; there are: {', '.join((*acts, 'power', 'stop'))}"
+            )
 
     async def heal(self) -> None:
         """It runs, and reaches everybody."""

@@ -1,4 +1,5 @@
-"""The lab world: a pool of simulated hosts with their BMCs, a switch, a webhook receiver and the real collector.
+"""The lab world: a pool of simulated hosts with their BMCs, a switch, a webhook receiver and the real collector, or
+several of them on a real etcd.
 
 Rules
 -----
@@ -11,9 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 import sys
 import time
+from asyncio.subprocess import PIPE, STDOUT
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,15 @@ from poolwarden_lab.processes import certificates, configuration
 from poolwarden_lab.processes.bmc import fronts
 from poolwarden_lab.processes.bmc.board import PORT as BMC_PORT
 from poolwarden_lab.processes.bmc.board import Bmc
+from poolwarden_lab.processes.collectors import (
+    CollectorMachine,
+    CollectorPlace,
+    EtcdMembers,
+    collector_places,
+    collector_program,
+    set_up_command,
+    store_of,
+)
 from poolwarden_lab.processes.faults import heal, inflict
 from poolwarden_lab.processes.host import HostSettings, SimulatedHost
 from poolwarden_lab.processes.lab_policy import headline, policy_settings
@@ -42,10 +52,10 @@ from poolwarden_lab.xapi.trees import HostTree, VmSpec, make_pool_disks
 if TYPE_CHECKING:
     from poolwarden_lab.processes.network import Network
 
-COLLECTOR_PORT = 8443
 PAGE_PORT = 7446
 FRONT_PORT = 9630  # of a real BMC program in front of a board, where machines share one network
 POOL_NAME = "lab"
+ETCD_ANSWERS_WITHIN_S = 30.0
 HOPELESS_RESTARTS = 8  # of one program since it was last asked to start; a xapi may restart a few times on its way
 _FENCE_AGENT = Path(__file__).with_name("fence_lab.py")
 
@@ -67,6 +77,7 @@ class WorldSettings:
     ipv6: bool = False  # every address is one of IPv6; in namespaces alone
     https_only: bool = False  # the hosts' firewalls drop TCP 80 from other hosts
     page: bool = False  # the collector serves its page
+    collectors: int = 1  # more than one: on a real etcd of three members
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +100,9 @@ class World:
         self.places: Places = make_places(settings.home)
         try:
             self.network: Network = (
-                Loopback(settings.hosts, settings.refused)
+                Loopback(settings.hosts, settings.refused, settings.collectors)
                 if settings.refused
-                else Namespaces(settings.hosts, settings.ipv6)
+                else Namespaces(settings.hosts, settings.ipv6, settings.collectors)
             )
         except BaseException:
             self.places.clean(keep_home=False)
@@ -99,7 +110,8 @@ class World:
         self.machines: list[Machine] = []
         self._fronts: dict[str, Program] = {}
         self.webhook = Webhook()
-        self.collector: Program | None = None
+        self.collectors: dict[str, CollectorMachine] = {}  # by their nodes
+        self.etcd: EtcdMembers | None = None
         self._gateway: asyncio.Server | None = None
 
     @property
@@ -107,9 +119,22 @@ class World:
         return headline(self.policy, self.settings.time_factor)
 
     @property
+    def collector(self) -> Program | None:
+        """The only one, or the first."""
+        return next((each.program for each in self.collectors.values()), None)
+
+    @property
     def operator_target(self) -> str:
-        """For ``poolwarden --collector``."""
-        return f"unix:{self.places.collector_socket}"
+        """For ``poolwarden --collector``; of several any will do."""
+        return self.operator_targets[0]
+
+    @property
+    def operator_targets(self) -> list[str]:
+        """Every collector's."""
+        return [f"unix:{place.socket}" for place in self._places_of_collectors()]
+
+    def _places_of_collectors(self) -> list[CollectorPlace]:
+        return collector_places(self.places, self.network, self.settings.collectors)
 
     def machine(self, name: str) -> Machine:
         """By ``h2``, by name or by UUID. Raises LookupError with the hosts there are."""
@@ -129,8 +154,13 @@ class World:
             raise
 
     async def stop(self, *, keep_home: bool = False) -> None:
-        if self.collector is not None:
-            await self.collector.stop()
+        # One alone ends in order; several would hand their pools to each other.
+        ends = (
+            each.program.stop if len(self.collectors) == 1 else each.program.kill for each in self.collectors.values()
+        )
+        await asyncio.gather(*(end() for end in ends))
+        if self.etcd is not None:
+            await self.etcd.stop()
         await asyncio.gather(*(machine.host.power_off() for machine in self.machines))
         for machine in self.machines:
             if (front := self._fronts.get(machine.bmc_node)) is not None:
@@ -155,17 +185,31 @@ class World:
             https_only=[f"h{n + 1}" for n in range(self.settings.hosts)] if self.settings.https_only else (),
             devices=True,
         )
-        collector_address = self.network.address(COLLECTOR)
-        hosts = [tree.uuid for tree in trees]
-        # A collector of another release may sign nothing, and a host that has pinned a key would not hear it.
-        key = None if self.settings.collector_code else configuration.order_key(self.places.home)
-        issued = certificates.issue(self.places.home / "tls", hosts, collector_address, key)
+        hosts, places = [tree.uuid for tree in trees], self._places_of_collectors()
+        issued = self._issue(hosts, places)
         for number, tree in enumerate(trees, 1):
-            await self._add(number, tree, endpoint(collector_address, COLLECTOR_PORT), issued[tree.uuid])
+            await self._add(number, tree, ", ".join(place.agents for place in places), issued[tree.uuid])
         await self.webhook.start(self.network.listen(COLLECTOR, WEBHOOK_PORT))
         anchors = await self._start_gateway()
-        await self._start_collector(anchors)
+        if len(places) > 1:
+            self.etcd = EtcdMembers(self.places, self.network, places)
+            await self.etcd.start()
+        for place in places:
+            self._configure(place, anchors)
+        if self.etcd is not None:
+            await self._set_up()
+        await asyncio.gather(*(each.program.start() for each in self.collectors.values()))
         await asyncio.gather(*(machine.host.power_on() for machine in self.machines))
+
+    def _issue(self, hosts: list[str], places: list[CollectorPlace]) -> dict[str, dict[str, bytes]]:
+        for place in places:
+            place.home.mkdir(exist_ok=True, mode=0o700)
+        # A collector of another release may sign nothing, and a host that has pinned a key would not hear it.
+        signs = not self.settings.collector_code
+        keys = tuple(configuration.order_key(place.home) for place in places) if signs else ()
+        return certificates.issue(
+            self.places.home / "tls", hosts, {place.name: place.address for place in places}, keys
+        )
 
     async def _add(self, number: int, tree: HostTree, collector: str, certificate: dict[str, bytes]) -> None:
         node, bmc_node = f"h{number}", f"b{number}"
@@ -233,45 +277,61 @@ class World:
         self._gateway = await asyncio.start_server(lambda reader, writer: writer.close(), sock=listener)
         return [endpoint(self.network.gateway, GATEWAY_PORT)]
 
-    async def _start_collector(self, anchors: list[str]) -> None:
-        home, address = self.places.home, self.network.address(COLLECTOR)
+    def _configure(self, place: CollectorPlace, anchors: list[str]) -> None:
+        home = self.places.home
         if self.settings.bmc == "lab":
             fence_agent = configuration.write_fence_agent(home, _FENCE_AGENT)
         else:
             fence_agent = fronts.agent(self.settings.bmc)
         text = configuration.collector_config(
-            home=home,
-            tls=home / "tls" / certificates.COLLECTOR_DIRECTORY,
-            listen=endpoint(address, COLLECTOR_PORT),
-            socket=self.places.collector_socket,
+            home=place.home,
+            tls=certificates.of_collector(home / "tls", place.name),
+            listen=place.agents,
+            socket=place.socket,
             anchors=anchors,
             policy=self.policy,
             fences=[self._fence_entry(machine) for machine in self.machines],
             fence_agent=fence_agent,
             via_members=self.settings.via_members,
-            webhook=f"http://{endpoint(address, WEBHOOK_PORT)}/alerts",
-            page=endpoint(address, PAGE_PORT) if self.settings.page else "",
+            webhook=f"http://{endpoint(self.network.address(COLLECTOR), WEBHOOK_PORT)}/alerts",
+            page=endpoint(place.address, PAGE_PORT) if self.settings.page else "",
+            name=place.name,
+            store=store_of(place, self.etcd) if self.etcd is not None else None,
         )
-        self.places.collector_config.write_text(text)
-        path = self.settings.collector_code or code_path("poolwarden_collector", "poolwarden", "poolwarden_lab")
-        command = [
-            sys.executable,
-            "-m",
-            "poolwarden_collector.shell.main",
-            "--config",
-            str(self.places.collector_config),
-        ]
-        self.collector = Program(
-            [*self.network.launcher(COLLECTOR), *command],
-            self.places.logs / "collector.log",
-            environment=base_environment(path),
-            restart_delay_s=0.5,
+        place.config.write_text(text)
+        program = collector_program(place, self.network, self.places.logs, self._collectors_code())
+        etcd = tuple(self.etcd.nodes) if self.etcd is not None else ()
+        self.collectors[place.node] = CollectorMachine(place, program, self.network, etcd)
+
+    def _collectors_code(self) -> str:
+        return self.settings.collector_code or code_path("poolwarden_collector", "poolwarden", "poolwarden_lab")
+
+    async def _set_up(self) -> None:
+        """As an administrator does once, as soon as etcd answers: set its first generation. Raises OSError."""
+        place = next(iter(self.collectors.values())).place
+        command = set_up_command(place, self.network)
+        deadline, said = time.monotonic() + ETCD_ANSWERS_WITHIN_S, b""
+        while time.monotonic() < deadline:
+            done = await asyncio.create_subprocess_exec(
+                *command, env=base_environment(self._collectors_code()), stdout=PIPE, stderr=STDOUT
+            )
+            said, _ = await done.communicate()
+            if done.returncode == 0:
+                return
+            await asyncio.sleep(0.2)
+        last = said.decode(errors="replace").strip().splitlines()[-1:]
+        raise OSError(
+            f"etcd is not ready after {ETCD_ANSWERS_WITHIN_S:.0f} s: {last[0] if last else 'it says nothing'}"
         )
-        await self.collector.start()
 
     def hopeless(self) -> str:
         """Which program keeps dying, with its last log line; "" if none does."""
-        programs = [("the collector", self.collector, "collector")]
+        programs: list[tuple[str, Program | None, str]] = [
+            ("the collector" if node == COLLECTOR else f"collector {node}", each.program, node)
+            for node, each in self.collectors.items()
+        ]
+        members = self.etcd.programs if self.etcd is not None else {}
+        programs += [(f"etcd's member {node}", program, f"{node}-etcd") for node, program in members.items()]
         programs += [(f"{m.host.name}'s agent", m.host.agent, f"{m.host.node}-agent") for m in self.machines]
         programs += [(f"{m.host.name}'s xapi", m.host.xapi, f"{m.host.node}-xapi") for m in self.machines]
         for name, program, log in programs:
@@ -283,26 +343,31 @@ class World:
     # -------------------------------------------------------------------------------- what happens to it
 
     async def fault(self, name: str, kind: str) -> float:
-        """Break a host; the instant, in seconds of the monotonic clock. ``collector`` knows the kind ``kill``."""
+        """Break a host or a collector (``collector``; of several ``c1``..); the instant, s of the monotonic clock."""
         at = time.monotonic()
-        if name == COLLECTOR:
-            self._fault_collector(kind)
+        if name == COLLECTOR or name in self.collectors:
+            await self._collector(name).fault(kind)
         else:
             await inflict(self, self.machine(name), kind)
         return at
 
-    async def heal(self, name: str = "") -> None:
-        """Undo the faults of one host, or of all."""
-        for machine in [self.machine(name)] if name else self.machines:
-            await heal(self, machine)
+    def _collector(self, name: str) -> CollectorMachine:
+        """Raises LookupError."""
+        found = self.collectors.get(name)
+        if found is None:
+            raise LookupError(f"no collector {name!r}; there are: {', '.join(self.collectors)}")
+        return found
 
-    def _fault_collector(self, kind: str) -> None:
-        signals = {"kill": signal.SIGKILL, "freeze": signal.SIGSTOP, "thaw": signal.SIGCONT}
-        if kind not in signals:
-            raise ValueError(f"unknown fault {kind!r} for the collector; there are: {', '.join(signals)}")
-        # Alone: a fence agent that it has started outlives it, and its power-off may still land.
-        if self.collector is None or not self.collector.send(signals[kind], family=False):
-            raise ProcessLookupError("the collector does not run")
+    async def heal(self, name: str = "") -> None:
+        """Undo the faults of one host or collector, or of all."""
+        if not name:
+            for machine in self.machines:
+                await heal(self, machine)
+        elif name not in self.collectors:
+            await heal(self, self.machine(name))
+        for node, collector in self.collectors.items():
+            if name in ("", node):
+                await collector.heal()
 
     def command_on(self, name: str, command: list[str]) -> tuple[list[str], dict[str, str], str]:
         """How to run a command on a node: argument vector, environment and directory."""
@@ -315,15 +380,28 @@ class World:
 
     def status(self) -> dict[str, Any]:
         """What the lab itself knows; the collector's view is ``poolwarden status``."""
-        collector = self.collector
+        first = self.collector
         return {
             "home": str(self.places.home),
-            "collector": {"pid": collector.pid if collector else 0, "starts": collector.starts if collector else 0},
+            "collector": {"pid": first.pid if first else 0, "starts": first.starts if first else 0},
+            "collectors": [self._collector_status(each) for each in self.collectors.values()],
             "operator": self.operator_target,
             "policy": self.headline,
             "limitations": self.network.limitations(),
             "partitions": self.network.blocked(),
             "hosts": [self._host_status(machine) for machine in self.machines],
+        }
+
+    def _collector_status(self, collector: CollectorMachine) -> dict[str, Any]:
+        place, program = collector.place, collector.program
+        return {
+            "node": place.node,
+            "name": place.name,
+            "address": place.address,
+            "operator": f"unix:{place.socket}",
+            "pid": program.pid,
+            "starts": program.starts,
+            "link": self.network.link_is_up(place.node),
         }
 
     def _host_status(self, machine: Machine) -> dict[str, Any]:

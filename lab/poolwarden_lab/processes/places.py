@@ -59,7 +59,7 @@ class Places:
 
     def clean(self, *, keep_home: bool) -> None:
         """Remove everything; with ``keep_home`` configuration, logs and journal stay."""
-        for path in (self.lab_socket, self.collector_socket):
+        for path in (self.lab_socket, self.collector_socket, *self.home.glob("c[0-9].sock")):
             path.unlink(missing_ok=True)
         if self.trees != self.home:
             shutil.rmtree(self.trees, ignore_errors=True)

@@ -167,6 +167,8 @@ class EngineLoop:
         # safety: ids of orders and runs are made of the epoch; an answer to one of before would be taken for another's.
         if uuid in self.roster.pools or epoch <= self._epochs.get(uuid, 0):
             raise ValueError(f"pool {uuid} cannot be adopted with epoch {epoch}")
+        if not self.roster.pools:
+            self._last_step, self._last_boottime = now, boottime  # until now there was none to be stepped
         return self._begin(uuid, _Open(self._adopted(record, epoch, left), None), now, boottime)
 
     def release(self, pool: PoolId, why: str) -> Ready:

@@ -295,6 +295,9 @@ class Ownerships:
         elif self.membership.standing != standing:
             await self._service.lose(pool, "its place among the collectors was lost meanwhile")
             self._mine.pop(pool, None)
+        else:
+            before = "handed over" if owned.handed_by else "not handed over: what was under way there may still land"
+            _log.info("pool %s is this collector's with epoch %s, %s", pool, epoch.name(owned.epoch), before)
 
     async def _guard(self, owned: Ownership) -> bool:
         """Take the pool over as etcd has it; false: it could not be."""
