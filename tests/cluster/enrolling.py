@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from poolwarden_collector.shell.cluster.enrolment_rows import Collector
 from poolwarden_collector.shell.cluster.etcd import Etcd
 from poolwarden_collector.shell.cluster.names import Names
 from poolwarden_collector.shell.enrolment import authority_files
@@ -27,6 +28,7 @@ from poolwarden_collector.shell.enrolment.decisions import By, Decisions
 from poolwarden_collector.shell.enrolment.enrolment import Application, Enrolment, Granted, NotEnrolled, Waits
 from poolwarden_collector.shell.enrolment.identity import Identity, key_of
 from poolwarden_collector.shell.enrolment.registry import Registry, Surroundings
+from poolwarden_collector.shell.enrolment.server import Served
 from poolwarden_collector.shell.enrolment.shared_rows import SharedRows
 from poolwarden_collector.shell.store.journal import Journal
 
@@ -69,7 +71,7 @@ class Enrolling:
             lambda which, _why: self.closed.append(which),
             lambda pool: pool in self.told,
         )
-        self.rows = SharedRows(etcd, at, self.journal, self.write)
+        self.rows = SharedRows(etcd, at, self.journal, self.write, Collector(name, f"{name}1 {name}2", f"{name}:7443"))
         self.registry = Registry(self.journal, around, name, self.rows)
         trusted = authority() / "ca.pem"
         self.enrolment = Enrolment(self.registry, Authority(authority(), trusted))
@@ -201,7 +203,18 @@ async def who_tells_of_a_key_that_waits_is_the_pools_owner(cluster: Cluster) -> 
         assert isinstance(await b.enrol(await b.token(), HOSTS[0], key), Granted)
 
 
+async def each_host_is_told_whose_orders_to_obey_whoever_enrols_it(cluster: Cluster) -> None:
+    async with several(cluster, "a", "b") as (a, b):
+        await until(cluster, lambda: len(a.registry.others) == len(b.registry.others) == 1, 3)
+        served = Served("", Path(), Path(), "b:7443", ("b1", "b2"), others=lambda: b.registry.others)
+        assert served.obeyed() == ["b1", "b2", "a1", "a2"] and served.reached_at() == ["b:7443", "a:7443"]
+        a.rows._me = Collector("a", "a2", "a.new:7443")  # its key was changed, and it was started again
+        await until(cluster, lambda: served.obeyed() == ["b1", "b2", "a2"], 3)
+        assert served.reached_at() == ["b:7443", "a.new:7443"]
+
+
 ALL = (
+    each_host_is_told_whose_orders_to_obey_whoever_enrols_it,
     a_token_is_used_once_whoever_is_asked,
     the_same_key_is_answered_as_before_by_another_one,
     a_denial_counts_everywhere_within_two_seconds,

@@ -33,7 +33,8 @@ def host_key(number: int, **other: str) -> HostKey:
 
 async def rows_in(to: Enrolling) -> set[str]:
     found = await to.etcd.ask(Get(to.at.enrolment_rows, behind(to.at.enrolment_rows)))
-    return {kept.key.removeprefix(to.at.enrolment_rows) for kept in found.kept}
+    rows = {kept.key.removeprefix(to.at.enrolment_rows) for kept in found.kept}
+    return {row for row in rows if not row.startswith("collector/")}
 
 
 @in_virtual_time

@@ -36,6 +36,7 @@ from poolwarden_collector.shell.alerts.channels import channel_trouble, make_sin
 from poolwarden_collector.shell.alerts.diskless import Diskless
 from poolwarden_collector.shell.alerts.heartbeat import Heartbeat
 from poolwarden_collector.shell.alerts.outbox import Outbox
+from poolwarden_collector.shell.cluster.enrolment_rows import Collector
 from poolwarden_collector.shell.cluster.etcd_client import EtcdClient
 from poolwarden_collector.shell.cluster.etcd_store import EtcdStore
 from poolwarden_collector.shell.cluster.membership import Membership
@@ -47,6 +48,7 @@ from poolwarden_collector.shell.config.store import StoreSettings
 from poolwarden_collector.shell.enrolment.assembly import Enrolments, enrolments
 from poolwarden_collector.shell.enrolment.commands import enrolment
 from poolwarden_collector.shell.enrolment.registry import Surroundings
+from poolwarden_collector.shell.enrolment.shared_rows import SharedRows
 from poolwarden_collector.shell.fencing.agent_metadata import check_devices
 from poolwarden_collector.shell.fencing.fencer import Fencer
 from poolwarden_collector.shell.hooks.condition import of_hooks
@@ -161,7 +163,7 @@ def assemble(config: Config, journal: Journal, one_of_several: bool = False) -> 
     service.on_absence(fencer.cut_off)
     service.on_stand_down(fencer.cut_off)
     order_key = load_or_make(config.state_dir)
-    enrolled = _enrolments(config, journal, service, sessions, order_key)
+    enrolled = _enrolments(config, journal, service, sessions, order_key, several)
     capsules = CapsuleIntake(Capsules(config.state_dir), sessions, clock.mono_ms, roster.warn)
     service.follow(capsules.follow)
     operators = OperatorApi(
@@ -209,7 +211,12 @@ def _fencer(config: Config, roster: Roster, inbox: Inbox, sessions: Sessions) ->
 
 
 def _enrolments(
-    config: Config, journal: Journal, service: Service, sessions: Sessions, order_key: OrderKey
+    config: Config,
+    journal: Journal,
+    service: Service,
+    sessions: Sessions,
+    order_key: OrderKey,
+    several: Several | None,
 ) -> Enrolments:
     roster = service.roster
     around = Surroundings(
@@ -224,9 +231,15 @@ def _enrolments(
         roster.machine,
         sessions.serials,
         sessions.close_of,
+        several.ownerships.tells if several is not None else lambda _pool: True,
     )
     coming = next_key(config.state_dir)
-    return enrolments(config, journal, around, (order_key.public, *((coming.public,) if coming else ())))
+    keys = order_key.public, *((coming.public,) if coming else ())
+    rows = None
+    if several is not None and config.store is not None:
+        me = Collector(config.name, " ".join(each.hex() for each in keys), config.store.agents)
+        rows = SharedRows(several.etcd, config.store.names, journal, service.write, me)
+    return enrolments(config, journal, around, keys, rows)
 
 
 def _metrics(config: Config, service: Service, prober: Prober, inbox: Inbox, journal: Journal) -> Exporter | None:

@@ -1,4 +1,6 @@
-"""The rows of enrolment in etcd: tokens, keys of hosts, certificates, denials; they belong to no pool.
+"""The rows of enrolment in etcd: tokens, keys of hosts, certificates, denials, and whose orders hosts shall obey.
+
+They belong to no pool.
 
 Rules
 -----
@@ -42,7 +44,26 @@ from poolwarden_collector.shell.cluster.etcd import (
 from poolwarden_collector.shell.cluster.names import Names
 from poolwarden_collector.shell.store.enrolment_tables import Certified, Denied, HostKey, Of, Token
 
-_KINDS: dict[str, type[Of]] = {"token": Token, "key": HostKey, "certificate": Certified, "denied": Denied}
+
+@dataclass(frozen=True, slots=True)
+class Collector:
+    """A collector whose orders hosts shall obey. ``order_keys``: public keys in hex, with spaces between them: the one
+    that it signs with, and its next one where there is one. ``agents``: HOST:PORT at which agents reach it.
+    """
+
+    name: str
+    order_keys: str
+    agents: str
+
+
+InEtcd = Of | Collector
+_KINDS: dict[str, type[InEtcd]] = {
+    "token": Token,
+    "key": HostKey,
+    "certificate": Certified,
+    "denied": Denied,
+    "collector": Collector,
+}
 _WORDS = {kind: word for word, kind in _KINDS.items()}
 _REMEMBERED = 64  # changes
 _KEYS_REMEMBERED = 512  # keys in all of them; with more of them the oldest changes are forgotten
@@ -94,7 +115,7 @@ class Difference:
     """What others have changed. ``whole``: ``put`` is all there is, and nothing else is left."""
 
     changes: Changes
-    put: dict[str, Of] = field(default_factory=dict)  # by their keys in etcd
+    put: dict[str, InEtcd] = field(default_factory=dict)  # by their keys in etcd
     gone: tuple[str, ...] = ()
     whole: bool = False
 
@@ -150,7 +171,7 @@ class Write:
         return Written(there) if there.has(self._change) else Overtaken()
 
 
-def parts(names: Names, put: Iterable[Of], drop: Iterable[Of]) -> list[tuple[Op, ...]]:
+def parts(names: Names, put: Iterable[InEtcd], drop: Iterable[InEtcd]) -> list[tuple[Op, ...]]:
     """What is written, in as few transactions as etcd takes."""
     ops: list[Op] = [Put(key_of_row(names, row), _text(row)) for row in put]
     written = {op.key for op in ops}
@@ -166,7 +187,7 @@ def parts(names: Names, put: Iterable[Of], drop: Iterable[Of]) -> list[tuple[Op,
     return [tuple(part) for part in found if part]
 
 
-def seed(names: Names, rows: Iterable[Of], change: str) -> Exchange[Written | Overtaken]:
+def seed(names: Names, rows: Iterable[InEtcd], change: str) -> Exchange[Written | Overtaken]:
     """Give these to an etcd that has had none. Raises EtcdError: ask again."""
     never = (Unchanged(names.enrolment_changes, 0),)
     first = Put(names.enrolment_changes, Changes().and_then(change, ()))
@@ -198,7 +219,7 @@ def read(names: Names, before: Changes) -> Exchange[Difference | None]:
 
 
 def _everything(names: Names, changes: Changes, revision: int) -> Exchange[Difference]:
-    put: dict[str, Of] = {}
+    put: dict[str, InEtcd] = {}
     key, end = names.enrolment_rows, behind(names.enrolment_rows)
     while True:
         page: Found = yield Get(key, end, _PAGE, revision)
@@ -222,16 +243,16 @@ def _last(said: Any) -> tuple[tuple[str, tuple[str, ...]], ...]:
     return tuple((str(change), tuple(str(key) for key in keys)) for change, keys in said)
 
 
-def key_of_row(names: Names, row: Of) -> str:
+def key_of_row(names: Names, row: InEtcd) -> str:
     """Where a row stands."""
     return names.enrolment_row(_WORDS[type(row)], str(getattr(row, fields(row)[0].name)))
 
 
-def _text(row: Of) -> bytes:
+def _text(row: InEtcd) -> bytes:
     return json.dumps(asdict(row)).encode()
 
 
-def row_of(names: Names, kept: Kept) -> Of:
+def row_of(names: Names, kept: Kept) -> InEtcd:
     """A row. Fields that a later release has added are left out; raises UnreadableRow for what cannot be understood."""
     where = names.parts(kept.key)
     kind = _KINDS.get(where[2]) if len(where) == 4 else None
@@ -247,6 +268,6 @@ def row_of(names: Names, kept: Kept) -> Of:
     return row
 
 
-def _well_typed(row: Of) -> bool:
+def _well_typed(row: InEtcd) -> bool:
     kinds: Mapping[str, type] = {"str": str, "int": int}
     return all(type(getattr(row, each.name)) is kinds[str(each.type)] for each in fields(row))

@@ -71,6 +71,7 @@ def enrolments(
         settings.agents_at(config.listen),
         tuple(dict.fromkeys((*(each.hex() for each in order_keys), *settings.other_order_keys))),
         settings.other_collectors,
+        lambda: registry.others,
     )
     server = EnrolmentServer(served, authority, settings.packages, enrolment.enrol, around.warn)
     return Enrolments(registry, enrolment, decisions, authority, server)

@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 from poolwarden_collector.core.model.effects import AlertRaised, AlertResolved
 from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.values import HostId, PoolId
+from poolwarden_collector.shell.cluster.enrolment_rows import Collector
 from poolwarden_collector.shell.enrolment import second_keys
 from poolwarden_collector.shell.enrolment.ledger import Ledger
 from poolwarden_collector.shell.enrolment.rows import Overtaken, OwnRows, Rows
@@ -103,6 +104,12 @@ class Registry:
             self._take(change)
             self._close_denied(change)
         self._read_at = began
+
+    @property
+    def others(self) -> tuple[Collector, ...]:
+        """The other collectors whose orders hosts shall obey, by their names; to be called from any thread."""
+        found = self._rows.collectors
+        return tuple(found[name] for name in sorted(found) if name != self.collector)
 
     async def catch_up(self) -> None:
         """Know what the others have done until now, at the cost of one read for all who ask at once."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Protocol
 
+from poolwarden_collector.shell.cluster.enrolment_rows import Collector
 from poolwarden_collector.shell.store.enrolment_tables import Change, Of
 from poolwarden_collector.shell.store.journal import Journal, JournalError, Row
 
@@ -16,7 +18,13 @@ class Overtaken(JournalError):
 class Rows(Protocol):
     """One call at a time; whoever calls ``write`` has called ``refresh`` since the last one."""
 
-    shared: bool  # with other collectors
+    @property
+    def shared(self) -> bool:
+        """With other collectors?"""
+
+    @property
+    def collectors(self) -> Mapping[str, Collector]:
+        """Those that have said what their orders are signed with, by their names."""
 
     async def everything(self) -> list[Of]:
         """Every row that is known here. Raises JournalError."""
@@ -35,6 +43,7 @@ class OwnRows:
     """In the journal of the one collector there is. ``run`` runs a journal call in the one writer thread."""
 
     shared = False
+    collectors: Mapping[str, Collector] = MappingProxyType({})
 
     def __init__(self, journal: Journal, run: Callable[..., Awaitable[Any]]) -> None:
         self._journal, self._run = journal, run

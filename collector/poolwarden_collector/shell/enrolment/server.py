@@ -31,6 +31,7 @@ from typing import Any
 from aiohttp import web
 
 from poolwarden_collector.shell import clock
+from poolwarden_collector.shell.cluster.enrolment_rows import Collector
 from poolwarden_collector.shell.config.certificates import COLLECTOR_DNS
 from poolwarden_collector.shell.enrolment.agent_packages import AgentPackages
 from poolwarden_collector.shell.enrolment.authority import Authority, CannotSign
@@ -46,6 +47,7 @@ DOWNLOAD_WITHIN_S = 300.0
 ATTEMPTS, FAILURES, WINDOW_MS = 120, 10, 60_000
 AT_ONCE, DOWNLOADS = 16, 4
 DOWNLOADS_OF_ADDRESS = 2
+MOST_TOLD = 16  # keys, and addresses: what an agent takes
 _ADDRESSES = 4_096
 _FIELD = 16 * 1024  # characters of one field
 _AGAIN_S, _LOOK_S, _STOP_S = 10.0, 10.0, 5.0
@@ -65,6 +67,17 @@ class Served:
     agents_at: str  # HOST:PORT of the agents' gateway
     order_keys: tuple[str, ...]  # hex: the public key that orders are signed with, then others to be obeyed
     other_collectors: tuple[str, ...] = ()  # HOST:PORT each
+    others: Callable[[], tuple[Collector, ...]] = tuple  # of several: what the others have said of themselves
+
+    def obeyed(self) -> list[str]:
+        """Whose orders a host shall obey: public keys in hex, each once, this collector's own first."""
+        told = (key for each in self.others() for key in each.order_keys.split())
+        return list(dict.fromkeys((*self.order_keys, *told)))[:MOST_TOLD]
+
+    def reached_at(self) -> list[str]:
+        """Where a host finds the collectors, each once, this one first."""
+        told = (each.agents for each in self.others())
+        return list(dict.fromkeys((self.agents_at, *self.other_collectors, *told)))[:MOST_TOLD]
 
 
 class Attempts:
@@ -281,10 +294,10 @@ class EnrolmentServer:
                 "certificate": found.certificate,
                 "ca": found.roots,
                 "order_key": self._served.order_keys[0],
-                "order_keys": [*self._served.order_keys],
+                "order_keys": self._served.obeyed(),
                 "collector_name": COLLECTOR_DNS,
                 "collector": self._served.agents_at,
-                "collectors": [self._served.agents_at, *self._served.other_collectors],
+                "collectors": self._served.reached_at(),
                 "renew_after_s": found.renew_after_s,
             }
         )

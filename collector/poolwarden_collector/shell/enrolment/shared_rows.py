@@ -7,6 +7,8 @@ Rules
 * The copy is what a collector begins with that does not reach etcd.
 * safety: a denial is never taken back. Where etcd has lost one (it was restored from a backup), each collector that has
   heard of it goes on to refuse, and writes it there again.
+* Each collector says there which public keys its orders are signed with, and where agents reach it: every host that
+  enrols pins all of them. What it has said stays when it is away; who is gone for good is removed by a person.
 * What was done stands as an entry in the journal of the collector that was asked.
 * A copy that cannot be written costs nothing but the copy: it is read anew at the next start.
 """
@@ -21,7 +23,15 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from poolwarden_collector.shell.cluster import enrolment_rows
-from poolwarden_collector.shell.cluster.enrolment_rows import Changes, Difference, Doubtful, UnreadableRow, Write
+from poolwarden_collector.shell.cluster.enrolment_rows import (
+    Changes,
+    Collector,
+    Difference,
+    Doubtful,
+    InEtcd,
+    UnreadableRow,
+    Write,
+)
 from poolwarden_collector.shell.cluster.etcd import Etcd, EtcdError, Exchange, Op, carry_out
 from poolwarden_collector.shell.cluster.names import Names
 from poolwarden_collector.shell.enrolment.rows import Overtaken
@@ -39,11 +49,23 @@ _log = logging.getLogger(__name__)
 
 
 class SharedRows:
-    """In etcd below ``names``. ``run`` runs a call of ``journal``, the archive, in the one writer thread."""
+    """In etcd below ``names``. ``run`` runs a call of ``journal``, the archive, in the one writer thread.
+
+    ``me``: what this collector says of itself.
+    """
 
     shared = True
 
-    def __init__(self, etcd: Etcd, names: Names, journal: Journal, run: Callable[..., Awaitable[Any]]) -> None:
+    def __init__(
+        self,
+        etcd: Etcd,
+        names: Names,
+        journal: Journal,
+        run: Callable[..., Awaitable[Any]],
+        me: Collector | None = None,
+    ) -> None:
+        self.collectors: dict[str, Collector] = {}  # whose orders hosts shall obey
+        self._me = me
         self._etcd, self._names = etcd, names
         self._journal, self._run = journal, run
         self._changes = Changes()
@@ -62,15 +84,23 @@ class SharedRows:
         """What has been changed in etcd. Raises JournalError where etcd does not say."""
         found = await self._asked(enrolment_rows.read(self._names, self._changes), _UNREAD)
         if (found.changes if found is not None else self._changes).revision == 0:
-            if not self._known or await self._seeded():
-                return None
-            found = await self._asked(enrolment_rows.read(self._names, Changes()), _UNREAD)
+            self._changes, self.collectors = Changes(), {}
+            seeded = bool(self._known) and await self._seeded()
+            found = None if seeded else await self._asked(enrolment_rows.read(self._names, Changes()), _UNREAD)
         change = self._taken(found) if found is not None else None
         if change is not None:
             await self._copy(change)
         if self._lost:
             await self._put_back()
+        if self._me is not None and self.collectors.get(self._me.name) != self._me:
+            await self._say_who(self._me)
         return change
+
+    async def _say_who(self, me: Collector) -> None:
+        try:
+            await self._put((), (), me)
+        except JournalError as error:
+            _log.info("what this collector signs its orders with is not told yet: %s", error)
 
     async def _seeded(self) -> bool:
         """etcd has never had any rows: it is given those of the copy; false: another collector has done that."""
@@ -84,7 +114,12 @@ class SharedRows:
 
     def _taken(self, found: Difference) -> Change | None:
         """What that changes here."""
-        there = dict(found.put)
+        there = {key: row for key, row in found.put.items() if not isinstance(row, Collector)}
+        named = {row.name: row for row in found.put.values() if isinstance(row, Collector)}
+        gone_key = {self._key(row): name for name, row in self.collectors.items()}
+        self.collectors = named if found.whole else self.collectors | named
+        for key in found.gone:
+            self.collectors.pop(gone_key.get(key, ""), None)
         self._keep_denied(there)
         expected = self._denied if found.whole else {key: self._denied[key] for key in there if key in self._denied}
         self._lost |= {key: row for key, row in expected.items() if not _denies(there.get(key))}
@@ -123,10 +158,11 @@ class SharedRows:
         rows: list[Row] = await self._run(self._journal.enrol, replace(change, put=(), drop=()))
         return rows
 
-    async def _put(self, put: tuple[Of, ...], drop: tuple[Of, ...]) -> None:
-        first = sorted(put, key=lambda row: not _denies(row))
+    async def _put(self, put: tuple[Of, ...], drop: tuple[Of, ...], who: Collector | None = None) -> None:
+        first: list[InEtcd] = [*sorted(put, key=lambda row: not _denies(row)), *([who] if who is not None else [])]
         for part in enrolment_rows.parts(self._names, first, drop):
             self._changes = await self._written(part)
+        self.collectors |= {who.name: who} if who is not None else {}
         there = {self._key(row): row for row in put}
         self._keep_denied(there)
         self._known |= there
@@ -162,7 +198,7 @@ class SharedRows:
         rows: list[Row] = await self._run(self._journal.enrol, change)
         return rows
 
-    def _key(self, row: Of) -> str:
+    def _key(self, row: InEtcd) -> str:
         return enrolment_rows.key_of_row(self._names, row)
 
 

@@ -131,6 +131,16 @@ class Ownerships:
         """The pools whose keys are this collector's."""
         return self._mine.keys()
 
+    def tells(self, pool: PoolId) -> bool:
+        """Is it for this collector to tell what is to be told of this pool? Its owner does; of a pool that nobody owns
+        the one that comes first in its order.
+        """
+        if self._service.roster.owns(pool):
+            return True
+        seen = self.newest.seen if self.newest is not None else Overview({}, {}, {})
+        first = assignment.order(pool, assignment.taking(seen.members))[:1]
+        return pool not in seen.owners and first == [self.membership.collector]
+
     def owner_of(self, pool: PoolId) -> Elsewhere | None:
         """Where an agent of this pool belongs; None: here."""
         if self._service.roster.owns(pool):

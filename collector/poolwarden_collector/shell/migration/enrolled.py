@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Iterable
 
 from poolwarden_collector.shell.cluster import enrolment_rows
-from poolwarden_collector.shell.cluster.enrolment_rows import Changes, Written, key_of_row, parts
+from poolwarden_collector.shell.cluster.enrolment_rows import Changes, Collector, Written, key_of_row, parts
 from poolwarden_collector.shell.cluster.etcd import Delete, Etcd, Holds, InDoubt, Txn, behind, carry_out
 from poolwarden_collector.shell.cluster.names import Names
 from poolwarden_collector.shell.migration.place import AGAIN, Mark, Refused, sure
@@ -29,7 +29,8 @@ async def into_etcd(etcd: Etcd, names: Names, mark: Mark, rows: Iterable[Of], ow
     wanted = {key_of_row(names, row): row for row in rows}
     there, changes = await _there(etcd, names)
     put = [row for key, row in wanted.items() if key not in there or (denies(row) and not denies(there[key]))]
-    for part in parts(names, sorted(put, key=lambda row: not denies(row)), ()):
+    put.sort(key=lambda row: not denies(row))
+    for part in parts(names, put, ()):
         write = enrolment_rows.Write(names, changes, secrets.token_hex(8), part)
         outcome = await carry_out(etcd, write.attempt())
         if isinstance(outcome, enrolment_rows.Doubtful):
@@ -57,7 +58,10 @@ async def into_journal(etcd: Etcd, names: Names, journal: Journal) -> None:
 
 async def _there(etcd: Etcd, names: Names) -> tuple[dict[str, Of], Changes]:
     found = await carry_out(etcd, enrolment_rows.read(names, Changes()))
-    return (found.put, found.changes) if found is not None else ({}, Changes())
+    if found is None:
+        return {}, Changes()
+    # What collectors say of themselves is said again by each that runs.
+    return {key: row for key, row in found.put.items() if not isinstance(row, Collector)}, found.changes
 
 
 def denies(row: Of) -> bool:
