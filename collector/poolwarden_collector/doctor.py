@@ -7,7 +7,7 @@ files are looked at here, as far as whoever asks may read them. Exit status 1 if
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -20,6 +20,8 @@ from poolwarden_collector.shell.doctor.check import FAULT, OK, UNCHECKED, WARNIN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from poolwarden.v1 import operator_pb2 as api
 
 DEFAULT_CONFIG = Path("/etc/poolwarden/collector.toml")
 TONES: dict[str, Tone] = {OK: "good", WARNING: "warn", FAULT: "bad", UNCHECKED: "dim"}
@@ -42,27 +44,36 @@ def doctor(settings: Settings, file: Path) -> None:
 
     Each line is ok, warning, fault or unchecked, with what to do. Exit status 1 if anything is at fault.
     """
-    checks = _checks(settings, file)
+    reply = _reply(settings, file)
     if settings.json:
-        from poolwarden_collector.cli.as_json import print_json
+        from poolwarden_collector.cli.as_json import as_object, print_json
 
-        print_json({"checks": [_as_object(check) for check in checks]})
+        print_json(as_object(reply))
     else:
-        show(_page(checks), settings)
-    faults = sum(check.level == FAULT for check in checks)
+        show(_page(reply), settings)
+    faults = sum(check.level == FAULT for check in reply.checks)
     if faults:
         raise AnswerIsNo(f"{faults} {'is' if faults == 1 else 'are'} at fault", "what to do stands below each")
 
 
-def _checks(settings: Settings, file: Path) -> list[Check]:
+def _reply(settings: Settings, file: Path) -> api.DoctorReply:
+    """What the collector says; where none runs here what its files say."""
+    from poolwarden.v1 import operator_pb2 as api
+
     try:
         with connect(settings) as collector:
             found = collector.doctor()
     except Unreachable as error:
         if not settings.address.startswith("unix:"):
             raise
-        return [Check("collector", FAULT, error.sentence, error.next_step), *_without(file)]
-    return [Check(each.name, each.level, each.text, each.next_step) for each in found.checks]
+        found = api.DoctorReply()
+        for check in (Check("collector", FAULT, error.sentence, error.next_step), *_without(file)):
+            found.checks.add(name=check.name, level=check.level, text=check.text, next_step=check.next_step)
+    for each in found.asked:
+        if not each.answered:  # of several collectors
+            step = "poolwarden collectors; on its machine: poolwarden doctor"
+            found.checks.add(name="collector", level=FAULT, text=each.why_not, next_step=step, collector=each.collector)
+    return found
 
 
 def _without(file: Path) -> Iterable[Check]:
@@ -75,15 +86,12 @@ def _without(file: Path) -> Iterable[Check]:
     yield Check("the rest", UNCHECKED, text)
 
 
-def _page(checks: list[Check]) -> Page:
+def _page(reply: api.DoctorReply) -> Page:
     page: Page = []
-    for check in checks:
+    for check in reply.checks:
         label = f"{check.level:<{LEVEL_WIDTH}}  "
-        page.append(Line(f"{check.name}: {check.text}", TONES.get(check.level, ""), label=label))
+        whose = f"{check.collector}: " if reply.asked else ""
+        page.append(Line(f"{whose}{check.name}: {check.text}", TONES.get(check.level, ""), label=label))
         if check.next_step:
             page.append(Line(check.next_step, indent=LEVEL_WIDTH + 2, label="do: "))
     return page
-
-
-def _as_object(check: Check) -> dict[str, Any]:
-    return {"name": check.name, "level": check.level, "text": check.text, "next_step": check.next_step}

@@ -87,8 +87,8 @@ DRILLED = thing(pool=TEXT, at=TEXT, drill=TEXT, by=TEXT, outcome=DRILL_OUTCOME, 
 CELL: Schema = {"type": ["string", "number", "null"]}
 ACTS = (
     "acknowledge alerts-ack alerts-silence alerts-unsilence approve confirm-fenced declare-dead deny designate "
-    "failover fence-bind fence-off fence-on fence-test hook-run host-enable host-why pause recover-members release "
-    "restart-xapi resume second start-lost"
+    "drain failover fence-bind fence-off fence-on fence-test hook-run host-enable host-why move pause recover-members "
+    "release restart-xapi resume second start-lost"
 )
 DECISIONS = "certificate-deny enrolment-accept enrolment-refuse token-revoke"
 COMMANDS: dict[str, Schema] = {
@@ -98,7 +98,8 @@ COMMANDS: dict[str, Schema] = {
     "check-collector": CHECKED,
     "check-host": CHECKED,
     "check-pool": CHECKED,
-    "disks": thing(hosts=array(DISKS_OF_HOST)),
+    "collectors": ref("CollectorsReply"),
+    "disks": thing(hosts=array(DISKS_OF_HOST), asked=array(ref("Asked"))),
     "doctor": ref("DoctorReply"),
     "drill": DRILLED,
     "drill-abandon": ref("CommandReply"),
@@ -112,7 +113,7 @@ COMMANDS: dict[str, Schema] = {
     "history-follow": ref("HistoryEntry"),
     "host-late": ref("LateReply"),
     "host-show": ref("HostStatus"),
-    "hosts": thing(hosts=array(ref("HostStatus"))),
+    "hosts": thing(hosts=array(ref("HostStatus")), asked=array(ref("Asked"))),
     "master": thing(pool=TEXT, master={"anyOf": [MASTER, {"type": "null"}]}, reason=TEXT),
     "plan": ref("PlanReply"),
     "advise-rebuild": ref("AdviseReply"),

@@ -43,6 +43,10 @@ class FakeCollector(operator_pb2_grpc.OperatorServicer, enrolment_pb2_grpc.Enrol
         self.tokens: list[enrolment.Token] = []
         self.keys: list[enrolment.HostKey] = []
         self.decided = enrolment.EnrolmentReply(accepted=True, text="done")
+        self.collectors = api.CollectorsReply(collector="hall-a", text="hall-a is the only collector")
+        self.ids: list[str] = []  # of commands
+        self.outcome: api.OutcomeReply | None = None  # None: it is of an older release
+        self.outcomes_asked: list[str] = []
         self.failure: tuple[grpc.StatusCode, str] | None = None
         self.asked: list[Any] = []
         self.hold_stream = threading.Event()
@@ -91,8 +95,20 @@ class FakeCollector(operator_pb2_grpc.OperatorServicer, enrolment_pb2_grpc.Enrol
         return self.plan
 
     def Command(self, request: api.CommandRequest, context: grpc.ServicerContext) -> api.CommandReply:
+        self.ids.append(request.id)
+        request.ClearField("id")  # another one each time
         self._begin(request, context)
         return self.reply
+
+    def Collectors(self, request: api.CollectorsRequest, context: grpc.ServicerContext) -> api.CollectorsReply:
+        self._begin(request, context)
+        return self.collectors
+
+    def Outcome(self, request: api.OutcomeRequest, context: grpc.ServicerContext) -> api.OutcomeReply:
+        if self.outcome is None:
+            context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+        self.outcomes_asked.append(request.id)
+        return self.outcome
 
     def FindFence(self, request: api.FindFenceRequest, context: grpc.ServicerContext) -> api.FindFenceReply:
         self._begin(request, context)

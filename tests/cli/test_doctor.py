@@ -36,6 +36,7 @@ def test_each_line_says_what_to_do_and_a_fault_is_exit_status_1(fake: FakeCollec
         "level": "fault",
         "text": "it is damaged",
         "next_step": "restore it",
+        "collector": "",
     }
 
 

@@ -32,6 +32,7 @@ ACTS = {
     "declare-dead": ("declare-dead", "host-1", "--name", "host-1"),
     "deny": ("deny", "demo"),
     "designate": ("designate", "host-2"),
+    "drain": ("drain", "hall-b"),
     "enrolment-accept": ("enrolment", "accept", "0123456789"),
     "enrolment-refuse": ("enrolment", "refuse", "0123456789"),
     "failover": ("failover", "--dry-run"),
@@ -42,6 +43,7 @@ ACTS = {
     "hook-run": ("hook", "run", "50-dns"),
     "host-enable": ("host", "enable", "host-1"),
     "host-why": ("host", "why", "host-1"),
+    "move": ("move", "demo", "hall-b"),
     "recover-members": ("recover-members",),
     "pause": ("pause", "--for", "2h"),
     "release": ("release", "host-1"),
@@ -61,6 +63,7 @@ LOOKS = {
     "check-collector": ("check", "collector"),
     "check-host": ("check", "host", "host-1"),
     "check-pool": ("check", "pool"),
+    "collectors": ("collectors",),
     "disks": ("disks",),
     "doctor": ("doctor",),
     "enrolment-list": ("enrolment", "list"),
@@ -147,6 +150,7 @@ def everything(fake: FakeCollector) -> FakeCollector:
     fake.alerts, fake.kept = [filled(api.Alert())], [filled(api.KeptCapsule())]
     fake.keys, fake.tokens = [filled(enrolment.HostKey())], [filled(enrolment.Token())]
     fake.plan, fake.readiness = filled(api.PlanReply()), filled(api.ReadinessReply())
+    fake.collectors = filled(api.CollectorsReply())
     fake.advice = filled(api.AdviseReply())
     fake.condition, fake.trial = filled(api.DoctorReply()), filled(api.TestAlertsReply())
     for check in fake.condition.checks:

@@ -38,5 +38,6 @@ def audit(settings: Settings, pool: str, also: str, since: str, until: str, limi
         return
     from poolwarden_collector.cli.layout import Line, show
     from poolwarden_collector.cli.pages.audit import audit_page
+    from poolwarden_collector.cli.pages.collectors import missing
 
-    show(audit_page(reply.entries) or [Line("no call is recorded")], settings)
+    show([*missing(reply.asked), *audit_page(reply.entries)] or [Line("no call is recorded")], settings)

@@ -3,6 +3,8 @@
 Rules:
  * An address is `unix:PATH` (the kernel tells the collector who connects) or `HOST:PORT` (mutual TLS, always: there is
    no plaintext over a network). On TLS the collector's certificate must be for the DNS name "collector".
+ * Of several addresses the first one is asked at which a collector answers; all of one call are asked there.
+ * A command is sent once, under an id; what came of one whose answer was lost is asked for by that.
  * A call that gets no answer within its limit counts as unreachable: nothing may be concluded from it.
  * NOT_FOUND, INVALID_ARGUMENT and FAILED_PRECONDITION carry the collector's own sentence and are the caller's to mend.
 """
@@ -10,6 +12,8 @@ Rules:
 import contextlib
 import os
 import stat
+import time
+import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +34,9 @@ TRIAL_LIMIT_S = 75.0  # a channel is given up after 60 s
 CAPSULE_LIMIT_S = 60.0
 DOCTOR_LIMIT_S = 60.0  # a journal's check is given up after 20 s; another doctor may be before us
 _RUNS = 4  # of a fence agent, for one trial
+ANSWER_S = 2.0  # of several collectors each has so long to answer at all
+OUTCOME_LIMIT_S = 6.0  # for what came of a command whose answer was lost
+WHETHER = "before it is given again: poolwarden history POOL"
 UNIX_PATH_LIMIT = 107  # bytes; struct sockaddr_un.sun_path less its terminator
 START_HINT = "is it running? systemctl status poolwarden-collector; another address: --collector unix:PATH or HOST:PORT"
 
@@ -38,8 +45,8 @@ class Collector:
     """One collector's operator API. Use as a context manager. Every method raises CommandError on failure."""
 
     def __init__(self, settings: Settings) -> None:
-        self._address = settings.address
-        self._channel = _open_channel(settings)
+        self._settings = settings
+        self._address, self._channel = _first_that_answers(settings)
         from poolwarden.v1 import enrolment_pb2_grpc, operator_pb2_grpc
 
         self._stub = operator_pb2_grpc.OperatorStub(self._channel)
@@ -129,7 +136,33 @@ class Collector:
 
     def command(self, request: "api.CommandRequest", limit_s: float = COMMAND_LIMIT_S) -> "api.CommandReply":
         """Ask for an act; a refusal is a reply, not an error."""
-        reply: api.CommandReply = self._call(self._stub.Command, request, limit_s)
+        request.id, sent = str(uuid.uuid4()), time.monotonic()
+        try:
+            reply: api.CommandReply = self._call(self._stub.Command, request, limit_s)
+        except Unreachable as lost:
+            return self._came_of(request.id, sent, lost)
+        return reply
+
+    def _came_of(self, wanted: str, sent: float, lost: Unreachable) -> "api.CommandReply":
+        """What came of a command whose answer was lost. Raises ``lost``, or what is known of it."""
+        ends = time.monotonic() + OUTCOME_LIMIT_S
+        for address in (self._address, *(each for each in self._settings.addresses if each != self._address)):
+            told = _outcome_at(self._settings, address, wanted, ends)
+            if told is None:
+                continue
+            if told.state == "done":
+                return told.reply
+            if told.state == "unknown" and len(self._settings.addresses) == 1 and told.remembers_ms >= _ms_since(sent):
+                raise Unreachable(f"nothing was done: {lost.sentence}", "give the command again")
+        if len(self._settings.addresses) == 1:
+            raise lost
+        raise Unreachable(f"{lost.sentence}; whether the command was obeyed is not known", WHETHER) from lost
+
+    def collectors(self) -> "api.CollectorsReply":
+        """The collectors that share one etcd."""
+        from poolwarden.v1 import operator_pb2
+
+        reply: api.CollectorsReply = self._call(self._stub.Collectors, operator_pb2.CollectorsRequest())
         return reply
 
     def history(self, request: "api.HistoryRequest") -> "api.HistoryReply":
@@ -145,7 +178,8 @@ class Collector:
             left -= len(page.entries)
             if left <= 0 or len(page.entries) < PAGE:
                 break
-            asked.limit, asked.before_seq = left, page.entries[0].seq
+            asked.limit = left
+            _before(asked, page)
         return operator_pb2.HistoryReply(entries=[entry for page in reversed(pages) for entry in page.entries])
 
     def follow(self, request: "api.HistoryRequest") -> Iterator["api.HistoryEntry"]:
@@ -281,6 +315,18 @@ class Collector:
             raise sentence_of(self._address, error.code().name, error.details() or "", limit_s) from None
 
 
+def _before(asked: "api.HistoryRequest", page: "api.HistoryReply") -> None:
+    """Ask for the page before this one; of several collectors each has numbers of its own."""
+    if not page.asked:
+        asked.before_seq = page.entries[0].seq
+        return
+    ends = {position.collector: position.seq for position in asked.before}
+    ends |= {entry.collector: entry.seq for entry in reversed(page.entries)}
+    del asked.before[:]
+    for collector, seq in ends.items():
+        asked.before.add(collector=collector, seq=seq)
+
+
 def _names_of(details: str) -> str:
     """Which command lists the names of which ``details`` knows one not."""
     if details.startswith("no open alert"):
@@ -298,6 +344,8 @@ def sentence_of(address: str, code: str, details: str, limit_s: float) -> Comman
     details, _, step = (" ".join(part.split()) for part in details.partition("\n\n"))
     if code in ("NOT_FOUND", "INVALID_ARGUMENT", "FAILED_PRECONDITION"):
         return BadInput(details or f"the collector refused the request ({code})", step or _names_of(details))
+    if code == "ABORTED":  # of several collectors one that matters does not answer
+        return Unreachable(details, step)
     if code == "UNAVAILABLE" and not address.startswith("unix:") and (trouble := _handshake(details)):
         return Unreachable(f"{address}: {trouble}", "certificates are made by: poolwarden-collector issue-operator")
     if code == "UNAVAILABLE":
@@ -324,11 +372,53 @@ def _handshake(details: str) -> str:
     return ""
 
 
-def _open_channel(settings: Settings) -> Any:
+def _ms_since(instant: float) -> float:
+    return (time.monotonic() - instant) * 1000
+
+
+def _outcome_at(settings: Settings, address: str, wanted: str, ends: float) -> "api.OutcomeReply | None":
+    """What a collector says of a command; None: nothing."""
+    import grpc
+
+    from poolwarden.v1 import operator_pb2, operator_pb2_grpc
+
+    with contextlib.suppress(CommandError, grpc.RpcError), _open_channel(settings, address) as channel:
+        stub = operator_pb2_grpc.OperatorStub(channel)
+        while (left := ends - time.monotonic()) > 0:
+            told: api.OutcomeReply = stub.Outcome(operator_pb2.OutcomeRequest(id=wanted), timeout=min(left, ANSWER_S))
+            if told.state != "running":
+                return told
+            time.sleep(0.2)
+    return None
+
+
+def _first_that_answers(settings: Settings) -> tuple[str, Any]:
+    """The first address at which a collector answers, and the way there. Raises CommandError."""
+    import grpc
+
+    addresses = settings.addresses
+    if len(addresses) == 1:
+        return addresses[0], _open_channel(settings, addresses[0])
+    said = []
+    for address in addresses:
+        try:
+            channel = _open_channel(settings, address)
+        except Unreachable as error:
+            said.append(error.sentence)
+            continue
+        try:
+            grpc.channel_ready_future(channel).result(ANSWER_S)
+            return address, channel
+        except grpc.FutureTimeoutError:
+            channel.close()
+            said.append(f"no collector answers at {address}")
+    raise Unreachable(f"none of {len(addresses)} collectors can be asked: {'; '.join(said)}", START_HINT)
+
+
+def _open_channel(settings: Settings, address: str) -> Any:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # an error is ours to word, once, on one line
     import grpc
 
-    address = settings.address
     options = [("grpc.enable_http_proxy", 0), ("grpc.max_receive_message_length", 64 * 1024 * 1024)]
     if address.startswith("unix:"):
         path = _checked_socket(address.removeprefix("unix:"))

@@ -173,6 +173,9 @@ def of_collector(reply: api.StatusReply, waiting: list[api.Alert], lag: Limits) 
         found.append(Finding(CRITICAL, f"another collector is in charge of {names}"))
     if (status := lag.judge(behind)) != OK:
         found.append(Finding(status, f"it is {behind:.1f} s behind what it hears"))
+    for each in reply.asked:
+        if not each.answered:
+            found.append(Finding(WARNING, f"collector {each.collector} does not answer it: {each.why_not}"))
     found += _stuck(waiting)
     if not found:
         found += [Finding(WARNING, text) for text in reply.warnings]

@@ -15,6 +15,7 @@ from poolwarden_collector.cli import (
     answer,
     audit,
     check,
+    cluster,
     completing,
     drill,
     enrolment,
@@ -43,7 +44,9 @@ Exit status:
 
 HOST is a UUID, pool/host, or a unique name; POOL a UUID or a unique name,
 and not needed where the collector guards one pool only.
-The collector: --collector, or POOLWARDEN_COLLECTOR, or unix:/run/poolwarden/collector.sock.
+The collector: --collector, or POOLWARDEN_COLLECTOR, or the addresses in
+/etc/poolwarden/operator/collectors, or unix:/run/poolwarden/collector.sock.
+Of several (A,B,C) the first one that answers is asked.
 """
 
 
@@ -90,6 +93,8 @@ for _command in (act.confirm_fenced, act.restart_xapi, act.release, act.pause, a
 poolwarden.add_command(fence.fence)
 for _group in (enrolment.token, enrolment.enrolment, enrolment.certificate, pool.pool):
     poolwarden.add_command(_group)
+for _command in (cluster.collectors, cluster.move, cluster.drain):
+    poolwarden.add_command(_command)
 poolwarden.add_command(hook.hook)
 poolwarden.add_command(check.check)
 _DOCTOR = "The collector's own condition: clock, disk, journal, ports, ..."

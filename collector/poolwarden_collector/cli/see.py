@@ -10,6 +10,8 @@ from poolwarden_collector.cli.errors import AnswerIsNo, BadInput
 from poolwarden_collector.cli.settings import Settings, common_options
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from poolwarden.v1 import operator_pb2 as api
     from poolwarden_collector.cli.collector import Collector
 
@@ -131,17 +133,23 @@ def _asked(
 
 def _check(reply: "api.StatusReply", severity: str) -> None:
     """Raises AnswerIsNo, naming pools that are not as they should be and what is open there."""
-    if not reply.pools and not reply.overview.pools:
+    if not reply.pools and not reply.overview.pools and not _silent(reply.asked):
         raise AnswerIsNo("no pool is known", "no agent has reported to this collector yet")
     if reply.pools:
         unwell = [f"{pool.name or pool.pool_uuid}: {why}" for pool in reply.pools if (why := _unwell(pool, severity))]
     else:
         lines = reply.overview.lines
         unwell = [f"{line.name or line.pool_uuid}: {why}" for line in lines if (why := _unwell_line(line, severity))]
+    unwell = [*_silent(reply.asked), *unwell]
     if unwell:
         more = f"; and {len(unwell) - UNWELL_NAMED} more" if len(unwell) > UNWELL_NAMED else ""
         steps = "poolwarden status POOL shows what to do, poolwarden explain POOL why"
         raise AnswerIsNo("; ".join(unwell[:UNWELL_NAMED]) + more, steps)
+
+
+def _silent(asked: "Iterable[api.Asked]") -> list[str]:
+    """Of several collectors those whose part is missing: nothing is known of their pools."""
+    return [f"collector {each.collector} does not answer: {each.why_not}" for each in asked if not each.answered]
 
 
 def _unwell(pool: "api.PoolStatus", severity: str) -> str:
@@ -183,6 +191,7 @@ def readiness(settings: Settings, pool: str, strict: bool) -> None:
 
         show(readiness_page(reply), settings)
     lacking = [one.name or one.pool_uuid for one in reply.pools if not one.ready or (strict and one.reasons)]
+    lacking += _silent(reply.asked)
     if lacking or not reply.pools:
         raise AnswerIsNo(f"not ready: {', '.join(lacking) or 'no pool is known'}")
 
@@ -221,15 +230,17 @@ def hosts(settings: Settings, pool: str) -> None:
     if settings.json:
         from poolwarden_collector.cli.as_json import as_object, print_json
 
-        print_json({"hosts": [as_object(host) for host in found]})
+        print_json({"hosts": [as_object(host) for host in found], "asked": [as_object(each) for each in reply.asked]})
         return
     from poolwarden_collector.cli.layout import Line, show
+    from poolwarden_collector.cli.pages.collectors import missing
     from poolwarden_collector.cli.pages.hosts import host_notes, hosts_table
 
-    if not found:
+    if not found and not missing(reply.asked):
         show([Line("no host is known yet: no agent has reported to this collector")], settings)
         return
-    show([hosts_table(found, with_pool=len(reply.pools) > 1), *host_notes(found)], settings)
+    page = [*missing(reply.asked), hosts_table(found, with_pool=len(reply.pools) > 1), *host_notes(found)]
+    show(page, settings)
 
 
 @click.command()
@@ -246,12 +257,14 @@ def disks(settings: Settings, pool: str, check: bool) -> None:
         from poolwarden_collector.cli.as_json import as_object, print_json
 
         kept = ("name", "host_uuid", "pool_name", "disks", "fillers", "cleanable", "fillers_partial")
-        print_json({"hosts": [{name: as_object(host)[name] for name in kept} for host in found]})
+        told = [{name: as_object(host)[name] for name in kept} for host in found]
+        print_json({"hosts": told, "asked": [as_object(each) for each in reply.asked]})
     else:
         from poolwarden_collector.cli.layout import show
+        from poolwarden_collector.cli.pages.collectors import missing
         from poolwarden_collector.cli.pages.disks import disks_page
 
-        show(disks_page(found), settings)
+        show([*missing(reply.asked), *disks_page(found)], settings)
     crossed = [f"{disk.mount} of {host.name} is {disk.level}" for host in found for disk in host.disks if _bad(disk)]
     if check and crossed:
         raise AnswerIsNo("; ".join(crossed), "poolwarden disks shows what fills them")
@@ -300,9 +313,11 @@ def host_late(settings: Settings, host_name: str, samples: bool, limit: int) -> 
         _print_json(reply)
         return
     from poolwarden_collector.cli.layout import Line, show
+    from poolwarden_collector.cli.pages.collectors import missing
     from poolwarden_collector.cli.pages.journal import late_page
 
-    show(late_page(reply.entries) or [Line("nothing: this host has not been alone for long")], settings)
+    lacks = missing(reply.asked)
+    show([*lacks, *late_page(reply.entries)] or [Line("nothing: this host has not been alone for long")], settings)
 
 
 @click.command(short_help="Only the address of POOL's verified master.")
@@ -406,9 +421,10 @@ def history(
         _print_json(reply)
         return
     from poolwarden_collector.cli.layout import Line, show
+    from poolwarden_collector.cli.pages.collectors import missing
     from poolwarden_collector.cli.pages.journal import history_page
 
-    page = history_page(reply.entries, with_pool=not pool, everything=everything)
+    page = [*missing(reply.asked), *history_page(reply.entries, with_pool=not pool, everything=everything)]
     show(page or [Line("the journal has no such entries")], settings)
 
 
@@ -466,9 +482,10 @@ def capsules(settings: Settings, pool: str, since: str, until: str, limit: int) 
         _print_json(reply)
         return
     from poolwarden_collector.cli.layout import Line, show
+    from poolwarden_collector.cli.pages.collectors import missing
     from poolwarden_collector.cli.pages.journal import capsules_page
 
-    page = capsules_page(reply.capsules, with_pool=not pool)
+    page = [*missing(reply.asked), *capsules_page(reply.capsules, with_pool=not pool)]
     show(page or [Line("no host has handed any over: none has suspected anything")], settings)
 
 
@@ -488,9 +505,10 @@ def alerts(settings: Settings, pool: str, everything: bool, limit: int) -> None:
         _print_json(reply)
         return
     from poolwarden_collector.cli.layout import show
+    from poolwarden_collector.cli.pages.collectors import missing
     from poolwarden_collector.cli.pages.journal import alerts_page
 
-    show(alerts_page(reply.alerts, open_only=not everything), settings)
+    show([*missing(reply.asked), *alerts_page(reply.alerts, open_only=not everything)], settings)
 
 
 def _print_json(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from poolwarden.typed_names import typed
 from poolwarden_collector.cli.layout import Line, Page, Piece, Tone
 from poolwarden_collector.cli.many import LEVELS, line_of
+from poolwarden_collector.cli.pages.collectors import missing
 from poolwarden_collector.cli.pages.hosts import host_notes, hosts_table
 from poolwarden_collector.cli.pages.journal import SEVERITY_TONES, alert_marks
 from poolwarden_collector.cli.pages.overview import LEVEL_TONES, ROWS, counted, lines_table, overview_page
@@ -44,16 +45,17 @@ def status_page(reply: "api.StatusReply", *, everything: bool = False, rows: int
     """A page for each pool, the worst first; of several pools one line each, unless everything is asked for; of very
     many the overview with so many ``rows``.
     """
+    lacks = missing(reply.asked)
     if reply.overview.pools and not reply.pools:
-        return [*overview_page(reply.overview, rows), *_collector_lines(reply, everything)]
+        return [*lacks, *overview_page(reply.overview, rows), *_collector_lines(reply, everything)]
     pools = sorted(reply.pools, key=lambda pool: (badness(pool), pool.name))
-    page: Page = []
+    page: Page = [*lacks]
     if len(pools) > ONE_BY_ONE and not everything:
         page += [*overview(pools), Line()]
     else:
         for pool in pools:
             page += [*pool_page(pool, everything=everything), Line()]
-    if not reply.pools:
+    if not reply.pools and not lacks:
         page += [Line("no pool is known yet: no agent has reported to this collector"), Line()]
     return page + _collector_lines(reply, everything)
 

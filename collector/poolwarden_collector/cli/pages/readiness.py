@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from poolwarden_collector.cli.layout import Line, Page, Tone
+from poolwarden_collector.cli.pages.collectors import missing
 
 if TYPE_CHECKING:
     from poolwarden.v1 import operator_pb2 as api
@@ -12,7 +13,7 @@ WORDS: dict[str, tuple[str, Tone]] = {"critical": ("NOT READY", "bad"), "warning
 
 def readiness_page(reply: "api.ReadinessReply") -> Page:
     """Each pool's answer, then its reasons, the worst first."""
-    page: Page = []
+    page: Page = [*missing(reply.asked)]
     for pool in sorted(reply.pools, key=lambda pool: (pool.ready, pool.name)):
         page += [*_pool(pool), Line()]
     return page[:-1] or [Line("no pool is known yet: no agent has reported to this collector")]

@@ -158,7 +158,7 @@ class Collectors:
             for name, each in (seen.members if seen is not None else {}).items()
             if name != neighbours.me and not each.draining
         ]
-        text = f"collector {neighbours.me} takes no pool any more, and gives its {count} up"
+        text = f"collector {neighbours.me} takes no pool any more, and gives its {count} pool{'s' if count != 1 else ''} up"
         if not takers:
             text += "; there is no other collector to take them, so it goes on with them"
         step = f"How far it is: poolwarden collectors; to end it: poolwarden drain {neighbours.me} --end"
@@ -220,7 +220,8 @@ def _sentence(reply: pb.CollectorsReply) -> None:
     elif reply.unowned:
         few = ", ".join(each.pool_uuid for each in reply.unowned[:_SHOWN])
         more = f" and {len(reply.unowned) - _SHOWN} more" if len(reply.unowned) > _SHOWN else ""
-        reply.text = f"nobody is in charge of {len(reply.unowned)} pools: {few}{more}"
+        count = f"{len(reply.unowned)} pool{'s' if len(reply.unowned) != 1 else ''}"
+        reply.text = f"nobody is in charge of {count}: {few}{more}"
         reply.next_step = "In 20 s another collector takes them; if none does: poolwarden doctor"
     elif cannot:
         reply.text = f"collector {cannot[0].asked.collector} may not act: {cannot[0].right}"
@@ -233,4 +234,4 @@ def _sentence(reply: pb.CollectorsReply) -> None:
         reply.next_step = "Start the others: systemctl start poolwarden-collector on their machines"
     else:
         pools = sum(each.asked.pools for each in reply.collectors)
-        reply.text = f"{len(reply.collectors)} collectors are in charge of {pools} pools"
+        reply.text = f"{len(reply.collectors)} collectors are in charge of {pools} pool{'s' if pools != 1 else ''}"
