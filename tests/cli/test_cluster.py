@@ -54,8 +54,8 @@ def test_who_is_there_and_what_each_owns(fake: FakeCollector, poolwarden: Call) 
   do: In 20 s another collector takes them; if none does: poolwarden doctor
 
 COLLECTOR             POOLS  AGENTS  LAG    RIGHT  MACHINE
-hall-a     assigns    2      48      0.0 s  6.1 s   collector-a.example.com
-hall-b     draining   0      3       0.0 s  5.0 s   collector-b.example.com
+hall-a     assigns    2      48      0.0 s  6.1 s  collector-a.example.com
+hall-b     draining   0      3       0.0 s  5.0 s  collector-b.example.com
 hall-c     no answer  0      16      -      -      -
 
   hall-a: silver is to go to hall-b, and stays for now: a failover is open
@@ -102,7 +102,7 @@ def test_a_page_says_who_is_missing_from_it(fake: FakeCollector, poolwarden: Cal
     fake.condition.asked.append(SILENT)
     assert poolwarden("doctor").status == 1
     assert json.loads(poolwarden("hosts", "--json").out)["asked"][1]["why_not"] == SILENT.why_not
-    assert "WARNING: collector hall-c does not answer it" in poolwarden("check", "collector").out
+    assert "WARNING - collector hall-c does not answer it" in poolwarden("check", "collector").out
 
 
 def test_the_first_collector_that_answers_is_asked(

@@ -21,6 +21,7 @@ from poolwarden_collector.shell.cluster.handover import NotReleased, Released
 from poolwarden_collector.shell.cluster.membership import Membership
 from poolwarden_collector.shell.loop import ownerships, shared_service
 from poolwarden_collector.shell.loop import ready as on
+from poolwarden_collector.shell.loop.neighbourhood import Neighbourhood
 from poolwarden_collector.shell.loop.ownerships import Ownerships
 
 from .rig import POOL, until
@@ -369,3 +370,30 @@ async def test_a_pool_that_is_anothers_in_etcd_is_lost_without_a_step(
         await them.ask(ownership.leave_it(owned))
         await until(lambda: POOL in a.forgotten)
         await until(lambda: a.owned and a.ownerships._mine[POOL].revision > owned.revision)
+
+
+async def test_one_that_drains_gives_its_pools_up_goes_on_and_takes_them_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    healthy(monkeypatch)
+    async with company(tmp_path, monkeypatch) as them:
+        a, b = await them.another("a"), await them.another("b")
+        await them.know(POOL, OTHER)
+        owners = await them.settled(POOL, OTHER)
+        view = Neighbourhood(a.collector.to, them.names, a.ownerships, a.service, lambda: 7)
+        view.drain(True)
+        await until(lambda: b.owned == {POOL, OTHER})
+        seen = await view.look()
+        assert seen.members["a"].draining and {held.by for held in seen.owners.values()} == {"b"}
+        assert view.assigner() in ("a", "b")
+        assert view.why_stays(POOL) == "this collector does not own the pool"
+        assert await view.give(POOL, "b") == "this collector does not own the pool"
+        view.drain(False)
+        knows = (a.ownerships, b.ownerships)
+        await until(lambda: all(each.newest and not each.newest.seen.members["a"].draining for each in knows))
+        mine = Neighbourhood(b.collector.to, them.names, b.ownerships, b.service, lambda: 7)
+        assert await mine.give(POOL, "nobody") == "nobody is no collector that is there and takes pools"
+        assert await mine.give(POOL, "a") == ""
+        await until(lambda: a.owned == {POOL} and b.owned == {OTHER})
+        assert owners.keys() == {POOL, OTHER}
+        await until(lambda: a.ownerships.newest is not None and view.overview() is a.ownerships.newest.seen)

@@ -335,16 +335,19 @@ class Ownerships:
         """Give a pool to that member, if nothing goes on there and he takes pools; else why it stays."""
         if to and to not in self._able():
             return NotReleased(f"{to} is no collector that is there and takes pools")
+        if pool in self._losing:
+            return NotReleased("this collector is losing the pool", lost=True)
+        self._sent[pool] = to  # its agents are told when it is released
         done = await self._service.hand_over(pool, to)
         if isinstance(done, Released):
             self._mine.pop(pool, None)
+        else:
+            self._sent.pop(pool, None)
         return done
 
     async def _hand_on(self, pool: PoolId, to: str) -> None:
-        self._sent[pool] = to  # its agents are told when it is released
         done = await self.hand_over(pool, to)
         if not isinstance(done, Released):
-            self._sent.pop(pool, None)
             _log.debug("pool %s stays: %s", pool, done.why)
 
     def _lose(self, lost: Mapping[PoolId, str]) -> None:

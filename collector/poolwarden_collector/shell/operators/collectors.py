@@ -158,7 +158,8 @@ class Collectors:
             for name, each in (seen.members if seen is not None else {}).items()
             if name != neighbours.me and not each.draining
         ]
-        text = f"collector {neighbours.me} takes no pool any more, and gives its {count} pool{'s' if count != 1 else ''} up"
+        pools = f"{count} pool{'s' if count != 1 else ''}"
+        text = f"collector {neighbours.me} takes no pool any more, and gives its {pools} up"
         if not takers:
             text += "; there is no other collector to take them, so it goes on with them"
         step = f"How far it is: poolwarden collectors; to end it: poolwarden drain {neighbours.me} --end"
