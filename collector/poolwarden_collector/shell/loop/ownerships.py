@@ -93,7 +93,7 @@ class Ownerships:
         self.trouble = ""  # why nothing is known anew of the others; empty: it is
         self.unreadable: dict[PoolId, str] = {}  # pools that this release cannot read, and why
         self.too_low: dict[PoolId, GenerationTooLow] = {}
-        self._etcd, self.names, self._service, self._load, self._now = etcd, names, service, load, now
+        self._etcd, self._names, self._service, self._load, self._now = etcd, names, service, load, now
         self._rounds = Rounds(names, membership.collector)
         self._mine: dict[PoolId, Ownership] = {}
         self._heard: set[PoolId] = set()
@@ -289,7 +289,7 @@ class Ownerships:
     # -------------------------------------------------------------------------------------------- pools come
 
     async def _take(self, standing: Standing, pool: PoolId) -> None:
-        claiming = ownership.claim(self.names, standing, pool, secrets.randbits(epoch.LOT_BITS))
+        claiming = ownership.claim(self._names, standing, pool, secrets.randbits(epoch.LOT_BITS))
         owned = await self._ask(claiming)
         if not isinstance(owned, Ownership):
             _log.info("pool %s was not taken over: %s", pool, owned)
@@ -313,7 +313,7 @@ class Ownerships:
         """Take the pool over as etcd has it; false: it could not be."""
         pool = owned.pool
         try:
-            tail = await self._ask(commits.read(self.names, pool, owned))
+            tail = await self._ask(commits.read(self._names, pool, owned))
         except Unreadable as error:
             _log.error("pool %s cannot be read by this release, another collector is to own it: %s", pool, error)
             self.unreadable[pool] = str(error)
@@ -330,10 +330,6 @@ class Ownerships:
             return False
 
     # -------------------------------------------------------------------------------------------- pools go
-
-    def why_stays(self, pool: PoolId) -> str:
-        """Why this pool of its own would not be handed over now; empty: it would."""
-        return self._service.why_stays(pool)
 
     async def hand_over(self, pool: PoolId, to: str) -> Released | NotReleased:
         """Give a pool to that member, if nothing goes on there and he takes pools; else why it stays."""
