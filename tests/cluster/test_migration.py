@@ -17,6 +17,7 @@ from tests.core.test_adversarial_proof import until
 from poolwarden_collector.core.model import epoch
 from poolwarden_collector.core.model.effects import AlertRaised, AlertResolved
 from poolwarden_collector.core.model.entries import Entry, Kind
+from poolwarden_collector.core.model.occasion import Occasion
 from poolwarden_collector.core.state.pool_record import PoolRecord, fold
 from poolwarden_collector.shell.cluster import commits, enrolment_rows
 from poolwarden_collector.shell.cluster.commits import PoolTail
@@ -27,8 +28,10 @@ from poolwarden_collector.shell.cluster.ownership import NotClaimed, NotRaised, 
 from poolwarden_collector.shell.migration.place import Refused, Way, look
 from poolwarden_collector.shell.migration.to_etcd import Source, Todo, to_etcd
 from poolwarden_collector.shell.migration.to_sqlite import to_sqlite
+from poolwarden_collector.shell.store.audit import Waiting
 from poolwarden_collector.shell.store.enrolment_tables import Change, Denied, Token
 from poolwarden_collector.shell.store.journal import Journal, JournalError
+from poolwarden_collector.shell.store.silences import Asked, Clock
 
 from .clusters import ModelCluster, RealCluster, VirtualLoop, on_real_members
 from .contract import Collector, names, seen
@@ -164,12 +167,12 @@ async def comes_back(single: Single, cluster: Any, at: Names, before: dict[str, 
     single.reopened()
     assert single.records() == wanted and single.journal.epoch >= back.epoch
     assert single.journal.begin_epoch() > owned.epoch
-    assert [alert["key"] for alert in single.journal.leaving(POOL).alerts] == ["k2", "k3"]
+    assert [alert.key for alert in single.journal.leaving(POOL).handed.opened] == ["k2", "k3"]
     # Each channel is told that k1 has ended and that k3 has begun, and nothing of k2 a second time.
     with sqlite3.connect(single.journal.path) as db:
         told = db.execute("SELECT key, occurrence, state, count(*) FROM outbox WHERE sink = 'log' GROUP BY 1, 2, 3")
         rows = {row[:3] for row in told.fetchall()}
-    of_k3 = next(alert["occurrence"] for alert in single.journal.leaving(POOL).alerts if alert["key"] == "k3")
+    of_k3 = single.journal.leaving(POOL).handed.opened[1].occurrence
     assert rows >= {("k1", 1, "firing"), ("k1", 1, "resolved"), ("k2", 2, "firing"), ("k3", of_k3, "firing")}
     assert ("k2", 2, "resolved") not in rows
     # In etcd nobody owns anything from now on, and no generation is raised there.
@@ -308,6 +311,60 @@ async def others_enrolled(cluster: Any, folder: Path) -> None:
 
 def test_what_others_have_enrolled_stays(tmp_path: Path) -> None:
     on_the_model(others_enrolled, tmp_path)
+
+
+# ------------------------------------------------------------------------------------------------ what is to be told
+
+
+async def told(cluster: Any, folder: Path) -> None:
+    """Silences, acknowledgements, second persons, ends that wait for a channel and occasions for hooks go along."""
+    single, to, at = Single(folder).filled(), cluster.client("m"), names()
+    journal, now = single.journal, Clock(single.journal.epoch)
+    rows = {key: {"key": key, "pool": POOL, "severity": "warning", "title": "a title"} for key in ("k1", "k2")}
+    journal.silence(rows["k1"] | {"occurrence": 1}, Asked("anna", "work", 3_600_000), "later")
+    journal.take(rows["k2"] | {"occurrence": 2}, Asked("berta", "mine"))
+    waiting = Waiting("s1", POOL, "abort", "aa", "anna", "anna", "cli", now.now, now.now + 60_000, now.name)
+    journal.second_waits(waiting, Entry(Kind.SECOND_AWAITED, "anna asks", {"id": "s1"}))
+    journal.commit(POOL, (seen(9),), occasions=(Occasion("master-changed", {"host": "h1"}),))
+    await to_etcd(to, at, single.source)
+    tail = (await tails(to, at))[POOL]
+    assert {(each.kind, each.actor) for each in tail.telling.said.values()} == {
+        ("alert-silenced", "anna"), ("alert-acknowledged", "berta"), ("second-awaited", "anna"),
+    }  # fmt: skip
+    assert [each.alert.occurrence for each in tail.telling.ended] == [1] and tail.telling.told.alerts == 0
+    assert [each.event for each in tail.telling.happened] == ["master-changed"]
+    # A collector on etcd lets all of it go as it begins; whoever takes the pool has it from etcd.
+    journal.give_up()
+    assert not journal.hook_events() and not journal.seconded()
+    await to_sqlite(to, at, journal, "one")
+    shown = {alert["key"]: alert for alert in journal.alerts() if not alert["resolved_at"]}
+    assert shown["k1"]["silence"]["actor"] == "anna" and 0 < shown["k1"]["silence"]["left_ms"] <= 3_600_000
+    assert shown["k2"]["taken"]["reason"] == "mine" and shown["k2"]["silence"] is None
+    assert [each.id for each, _ in journal.seconded()] == ["s1"]
+    assert [(each.event, each.payload["host"]) for each in journal.hook_events()] == [("master-changed", "h1")]
+
+
+def test_what_is_to_be_told_goes_with_the_pools(tmp_path: Path) -> None:
+    on_the_model(told, tmp_path)
+
+
+async def nothing_to_tell(cluster: Any, folder: Path) -> None:
+    """Channels that know everything are told nothing again by the next owner, nor after the way back."""
+    single, to, at = Single(folder).filled(), cluster.client("m"), names()
+    while parcels := single.journal.parcels():
+        for parcel in parcels:
+            single.journal.delivered(parcel, Entry(Kind.ALERT_DELIVERED, "told"))
+    await to_etcd(to, at, single.source)
+    tail = (await tails(to, at))[POOL]
+    assert tail.telling.told.alerts == tail.last and tail.telling.told.channels == ("log", "mail")
+    assert not tail.telling.ended
+    single.journal.give_up()
+    await to_sqlite(to, at, single.journal, "one")
+    assert single.journal.parcels() == [] and len(single.journal.taken("log")) == 2
+
+
+def test_channels_that_know_everything_are_told_nothing_again(tmp_path: Path) -> None:
+    on_the_model(nothing_to_tell, tmp_path)
 
 
 # ------------------------------------------------------------------------------------------------ refused

@@ -33,10 +33,10 @@ TABLES = {
         config:    core cluster .
         queue:     core
         enrolment: core shared config store cluster .
-        migration: core config store cluster
         agents:    core shared contract config store queue enrolment .
         fencing:   core shared config .
         loop:      core config store cluster queue agents fencing .
+        migration: core config store cluster loop
         alerts:    core config store queue .
         hooks:     core config store queue fencing .
         doctor:    core config store cluster enrolment agents loop hooks .

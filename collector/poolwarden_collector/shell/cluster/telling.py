@@ -12,7 +12,7 @@ Rules
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
@@ -145,11 +145,17 @@ def after(
 
 
 def _take_said(said: dict[str, Said], entry: Entry, at: str) -> None:
-    name = str(entry.data.get("id" if entry.kind in (Kind.SECOND_AWAITED, Kind.SECOND_OVER) else "key", ""))
-    about = _about(_OVER.get(entry.kind, entry.kind), name)
-    said.pop(about, None)
+    kind = _OVER.get(entry.kind, entry.kind)
+    which = about(kind.value, entry.data)
+    said.pop(which, None)
     if entry.kind not in _OVER:
-        said[about] = Said(entry.kind.value, entry.text, dict(entry.data), entry.actor, at)
+        said[which] = Said(entry.kind.value, entry.text, dict(entry.data), entry.actor, at)
+
+
+def about(kind: str, data: Mapping[str, Any]) -> str:
+    """What was said is about this; said again, it takes the place of what was said before."""
+    name = "id" if kind == Kind.SECOND_AWAITED.value else "key"
+    return f"{kind} {data.get(name, '')}"
 
 
 def _about(kind: Kind, name: str) -> str:

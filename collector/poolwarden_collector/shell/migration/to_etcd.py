@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from enum import Enum, auto
 from typing import Any
 
@@ -38,6 +38,7 @@ from poolwarden_collector.shell.cluster.etcd import (
 )
 from poolwarden_collector.shell.cluster.names import Names
 from poolwarden_collector.shell.cluster.ownership import advice, generation_text
+from poolwarden_collector.shell.cluster.telling import MOST, Ended, Happened, Said, Telling, Told, about, told_text
 from poolwarden_collector.shell.migration.enrolled import into_etcd
 from poolwarden_collector.shell.migration.place import (
     AGAIN,
@@ -51,10 +52,9 @@ from poolwarden_collector.shell.migration.place import (
     sure,
 )
 from poolwarden_collector.shell.store.enrolment_tables import CERTIFIED, HostKey
+from poolwarden_collector.shell.store.handed import Open
 from poolwarden_collector.shell.store.journal import Journal
 from poolwarden_collector.shell.store.move_calls import Leaving
-
-ALERT_FIELDS = ("key", "severity", "title", "body", "data", "raised_at", "occurrence")
 
 
 class Todo(Enum):
@@ -135,11 +135,12 @@ async def _move(
     await sure(etcd, Txn(place.unchanged, (Put(names.moved, mark.text()), *gone)))
     ours = (Holds(names.moved, mark.text()),)
     for pool in place.pools | set(texts):
-        keys = (names.of_pool(pool), names.handed(pool), names.assigned(pool))
+        keys = (names.of_pool(pool), names.handed(pool), names.assigned(pool), names.told(pool))
         gone = (Delete(keys[0], behind(keys[0])), *(Delete(key) for key in keys[1:]))
         await sure(etcd, Txn(ours, gone))
-    for pool, text in texts.items():
-        await sure(etcd, Txn(ours, (Put(names.record(pool), text), Put(names.assigned(pool), advice("")))))
+    for each in leaving:
+        pool, told = each.record.pool, _told(each, done.number, journal.sinks)
+        await sure(etcd, Txn(ours, _writes(names, pool, texts[pool], told)))
     await into_etcd(etcd, names, mark, journal.enrolment(), own=place.mark is not None)
     for each in leaving:
         tail = await carry_out(etcd, commits.read(names, each.record.pool))
@@ -233,10 +234,8 @@ def _unpinned(journal: Journal, leaving: list[Leaving]) -> tuple[str, ...]:
 
 def _moved(todo: Todo, leaving: list[Leaving], generation: int, number: int, unpinned: tuple[str, ...] = ()) -> Moved:
     called = {each.record.pool: each.record.display_name for each in leaving}
-    shots = sum(len(_shots(each)) for each in leaving)
-    return Moved(
-        todo, tuple(called), called, sum(len(each.alerts) for each in leaving), shots, generation, number, unpinned
-    )
+    alerts, shots = sum(len(each.handed.opened) for each in leaving), sum(len(_shots(each)) for each in leaving)
+    return Moved(todo, tuple(called), called, alerts, shots, generation, number, unpinned)
 
 
 # ------------------------------------------------------------------------------------------------ one pool
@@ -247,13 +246,39 @@ def _shots(each: Leaving) -> frozenset[tuple[str, str]]:
 
 
 def _text(each: Leaving, number: int) -> bytes:
-    opened = [OpenAlert(*(alert[name] for name in ALERT_FIELDS)) for alert in each.alerts]
-    return record_text(each.record, number, opened, _shots(each))
+    return record_text(each.record, number, _alerts(each).values(), _shots(each), _telling(each, number))
+
+
+def _alerts(each: Leaving) -> dict[str, OpenAlert]:
+    return {alert.key: _alert(alert) for alert in each.handed.opened}
+
+
+def _alert(alert: Open) -> OpenAlert:
+    return OpenAlert(**{item.name: getattr(alert, item.name) for item in fields(OpenAlert)})
+
+
+def _telling(each: Leaving, number: int) -> Telling:
+    """What the next owner is still to tell."""
+    handed = each.handed
+    ended = [Ended(_alert(over.alert), over.text, over.at, number) for over in handed.over]
+    happened = [Happened(one.id, one.at, one.event, one.facts) for one in handed.occurred]
+    said = {about(mark.kind, mark.data): Said(**asdict(mark)) for mark in handed.marks}
+    return Telling(tuple(ended)[-MOST:], tuple(happened)[-MOST:], dict(list(said.items())[-MOST:]))
+
+
+def _told(each: Leaving, number: int, channels: tuple[str, ...]) -> Told:
+    """Up to where all is told; where anything waits all is told again, under the same keys."""
+    left = each.told
+    return Told(number if left.alerts else 0, channels if left.alerts else (), number if left.hooks else 0)
+
+
+def _writes(names: Names, pool: PoolId, text: bytes, told: Told) -> tuple[Op, ...]:
+    record = Put(names.record(pool), text)
+    return record, Put(names.assigned(pool), advice("")), Put(names.told(pool), told_text(told))
 
 
 def _fits(names: Names, each: Leaving, text: bytes) -> None:
-    writes: tuple[Op, ...] = (Put(names.record(each.record.pool), text), Put(names.assigned(each.record.pool), b""))
-    if why := unfit(Txn((), writes)):
+    if why := unfit(Txn((), _writes(names, each.record.pool, text, Told()))):
         raise Refused(f"the record of pool {each.record.display_name} is too large for etcd: {why}", "report this")
 
 
@@ -265,10 +290,10 @@ def compare_pool(each: Leaving, tail: PoolTail | Deposed, number: int) -> None:
     for item in fields(each.record):
         if getattr(each.record, item.name) != getattr(tail.record, item.name):
             raise Refused(f"pool {pool}: {item.name} is not the same in etcd", step)
-    alerts = {alert["key"]: tuple(alert[name] for name in ALERT_FIELDS) for alert in each.alerts}
-    there = {key: tuple(getattr(alert, name) for name in ALERT_FIELDS) for key, alert in tail.alerts.items()}
+    wanted = _telling(each, number).without(tail.telling.told)
     checks: tuple[tuple[str, Callable[[], bool]], ...] = (
-        ("its open alerts", lambda: alerts == there),
+        ("its open alerts", lambda: _alerts(each) == tail.alerts),
+        ("what is still to be told", lambda: wanted == tail.telling),
         ("its power-offs without an end", lambda: _shots(each) == tail.shots),
         ("its last number", lambda: tail.last == number and not tail.entries),
     )

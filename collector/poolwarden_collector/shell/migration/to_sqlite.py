@@ -21,9 +21,9 @@ from poolwarden_collector.shell.cluster import commits
 from poolwarden_collector.shell.cluster.commit_text import PoolTail
 from poolwarden_collector.shell.cluster.etcd import Delete, Etcd, Put, Txn, carry_out
 from poolwarden_collector.shell.cluster.names import Names
+from poolwarden_collector.shell.loop.handing import handed_of
 from poolwarden_collector.shell.migration.enrolled import into_journal
 from poolwarden_collector.shell.migration.place import Mark, Place, Refused, Way, look, no_restore, nobody_lives, sure
-from poolwarden_collector.shell.migration.to_etcd import ALERT_FIELDS
 from poolwarden_collector.shell.store.journal import Journal
 from poolwarden_collector.shell.store.move_calls import Coming
 
@@ -65,7 +65,7 @@ async def to_sqlite(
     if not dry:
         await into_journal(etcd, names, journal)
         came = {"generation": generation, "revision": place.revision}
-        journal.come_back([_coming(tail) for tail in tails], highest, came)
+        journal.come_back([Coming(tail.record, handed_of(tail)) for tail in tails], highest, came)
         for tail in tails:
             _compare(journal, tail)
     return done
@@ -127,11 +127,6 @@ async def _tail(etcd: Etcd, names: Names, pool: PoolId) -> PoolTail:
     return tail
 
 
-def _coming(tail: PoolTail) -> Coming:
-    alerts = ({name: getattr(alert, name) for name in ALERT_FIELDS} for alert in tail.alerts.values())
-    return Coming(tail.record, tuple(alerts))
-
-
 def _compare(journal: Journal, tail: PoolTail) -> None:
     """Raises Refused where the file does not say in every field what etcd does."""
     pool, step = (
@@ -142,6 +137,6 @@ def _compare(journal: Journal, tail: PoolTail) -> None:
     for item in fields(tail.record):
         if getattr(found.record, item.name) != getattr(tail.record, item.name):
             raise Refused(f"pool {pool}: {item.name} is not the same in the journal", step)
-    here = {(alert["key"], alert["occurrence"]) for alert in found.alerts}
+    here = {(alert.key, alert.occurrence) for alert in found.handed.opened}
     if here != {(alert.key, alert.occurrence) for alert in tail.alerts.values()}:
         raise Refused(f"pool {pool}: its open alerts are not the same in the journal", step)

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sqlite_utils import Database
 
 from poolwarden_collector.core.catalogue.hosts import KEY_WAITS
-from poolwarden_collector.core.model.effects import AlertRaised, AlertResolved
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.values import Ms, PoolId
 from poolwarden_collector.shell import clock
@@ -119,9 +118,7 @@ class HandedCalls:
         def _transaction(self, what: str) -> AbstractContextManager[Database]: ...
         def _reading(self) -> AbstractContextManager[Database]: ...
         def _payload(self, alert: dict[str, Any], pool_name: str, state: str, body: str) -> dict[str, Any]: ...
-        def _add_alert(
-            self, db: Database, pool: PoolId, pool_name: str, alert: AlertRaised | AlertResolved, occurrence: int = 0
-        ) -> None: ...
+        def _end_alert(self, db: Database, alert: dict[str, Any], pool_name: str, text: str) -> None: ...
 
     def give_up(self, pool: PoolId = "") -> None:
         """Another collector has the pool from now on; empty: every pool, as one of several begins."""
@@ -195,7 +192,10 @@ class HandedCalls:
             if _end_is_told(db, over.alert):
                 continue
             self._take_alert(db, pool, name, over.alert, handed)
-            self._add_alert(db, pool, name, AlertResolved(over.alert.key, over.text))
+            # By its occurrence: the same key may be open anew.
+            which = [over.alert.key, over.alert.occurrence]
+            row = next(db.query("SELECT * FROM alerts WHERE key = ? AND occurrence = ?", which))
+            self._end_alert(db, row, name, over.text)
         for opened in handed.opened:
             self._take_alert(db, pool, name, opened, handed)
         self._take_acknowledgements(db, handed)

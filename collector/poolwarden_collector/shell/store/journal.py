@@ -305,12 +305,7 @@ class Journal(Records, Questions, DamageCalls, OperatorCalls, HookCalls, Silence
         is_open = bool(found) and not found[0]["resolved_at"]
         if isinstance(alert, AlertResolved):
             if is_open:
-                row = found[0] | {"resolved_at": clock.wall_text()}
-                db["alerts"].update((alert.key, row["occurrence"]), {"resolved_at": row["resolved_at"]})  # type: ignore[union-attr]
-                payload = self._payload(row, pool_name, "resolved", printable(alert.text, "\n"))
-                now = silences.Clock(self.epoch)
-                parcels.end(db, row, payload, self.sinks, self.routes, now)
-                storms.over(db, alert.key, row["occurrence"], now, self.routes)
+                self._end_alert(db, found[0], pool_name, alert.text)
         elif not is_open:
             row = {
                 "key": alert.key,
@@ -328,6 +323,15 @@ class Journal(Records, Questions, DamageCalls, OperatorCalls, HookCalls, Silence
             payload = self._payload(row, pool_name, "firing", alert.body)
             held = silences.holds(db, row, now)
             parcels.begin(db, row, payload, self.routes.to(row, pool_name), self.routes, now, held=held)
+
+    def _end_alert(self, db: Database, alert: dict[str, Any], pool_name: str, text: str) -> None:
+        """This one is over; ``alert``: its row."""
+        row = alert | {"resolved_at": clock.wall_text()}
+        db["alerts"].update((row["key"], row["occurrence"]), {"resolved_at": row["resolved_at"]})  # type: ignore[union-attr]
+        payload = self._payload(row, pool_name, "resolved", printable(text, "\n"))
+        now = silences.Clock(self.epoch)
+        parcels.end(db, row, payload, self.sinks, self.routes, now)
+        storms.over(db, row["key"], row["occurrence"], now, self.routes)
 
     def _payload(self, alert: dict[str, Any], pool_name: str, state: str, body: str) -> dict[str, Any]:
         """What channels are told of an alert's beginning or end."""
