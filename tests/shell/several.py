@@ -115,8 +115,11 @@ class Hall:
 
 
 @contextlib.asynccontextmanager
-async def halls(folder: Path, count: int = 2, extra: str = "") -> AsyncIterator[tuple[PlayedEtcd, list[Hall]]]:
-    """hall-a owns gold, hall-b silver, hall-c copper; each pool has the host "host-1"."""
+async def halls(folder: Path, count: int = 2, *extra: str) -> AsyncIterator[tuple[PlayedEtcd, list[Hall]]]:
+    """hall-a owns gold, hall-b silver, hall-c copper; each pool has the host "host-1".
+
+    ``extra``: of each one's configuration.
+    """
     etcd = PlayedEtcd()
     authority = folder / "ca"
     certificates.create_ca(authority)
@@ -128,7 +131,9 @@ async def halls(folder: Path, count: int = 2, extra: str = "") -> AsyncIterator[
             home.mkdir()
             (home / "ca").symlink_to(authority)
             certificates.issue_collector(authority, name, ("127.0.0.1",), home / "tls")
-            rig = await stack.enter_async_context(running(home, extra, collector=OPERATORS, name=name))
+            rig = await stack.enter_async_context(
+                running(home, (*extra, *[""] * count)[at], collector=OPERATORS, name=name)
+            )
             etcd.rigs[name] = rig
             neighbours = PlayedNeighbours(name, etcd)
             rig.parts.operators.join(neighbours)

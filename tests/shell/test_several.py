@@ -66,6 +66,7 @@ async def test_whatever_collector_is_asked_answers_for_all(tmp_path: Path) -> No
         assert {check.collector for check in checks} == {"hall-a", "hall-b", "hall-c"}
 
 
+@pytest.mark.slow
 async def test_a_pool_is_told_by_its_owner_whoever_is_asked(tmp_path: Path) -> None:
     async with halls(tmp_path) as (_, [a, b]):
         for name in ("silver", POOLS[1]):
@@ -81,6 +82,7 @@ async def test_a_pool_is_told_by_its_owner_whoever_is_asked(tmp_path: Path) -> N
         assert (await b.stub.Advise(pb.AdviseRequest(host="gold/host-1"))).host_uuid == HOSTS[0]
 
 
+@pytest.mark.slow
 async def test_a_name_that_two_collectors_have_is_no_name(tmp_path: Path) -> None:
     async with halls(tmp_path) as (_, [a, b]):
         restart = pb.CommandRequest(actor="anna", restart_xapi=pb.RestartXapiCommand(host="host-1"))
@@ -108,6 +110,7 @@ async def test_a_command_goes_to_the_owner_in_the_operators_name(tmp_path: Path)
         assert entries[-1].kind == "paused" and entries[-1].collector == "hall-b"
 
 
+@pytest.mark.slow
 async def test_a_command_is_obeyed_once_under_its_id(tmp_path: Path) -> None:
     async with halls(tmp_path) as (_, [a, b]):
         wanted = str(uuid.uuid4())
@@ -159,6 +162,7 @@ async def test_an_answer_that_was_lost_is_asked_for_and_the_command_not_repeated
         assert reply.accepted and paused(b, POOLS[1]) and losing.given == 1
 
 
+@pytest.mark.slow
 async def test_a_command_that_was_lost_is_known_not_to_be_obeyed(tmp_path: Path) -> None:
     async with halls(tmp_path) as (_, [a, b]):
         losing = loses(a, arrives=False)
@@ -167,6 +171,7 @@ async def test_a_command_that_was_lost_is_known_not_to_be_obeyed(tmp_path: Path)
         assert reply.text.startswith("nothing was done: collector hall-b has not had the command")
 
 
+@pytest.mark.slow
 async def test_what_stays_lost_is_said_to_be_not_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(several, "LOST_S", 0.2)
     monkeypatch.setattr(several, "ASK_AGAIN_S", 0.05)
@@ -177,6 +182,7 @@ async def test_what_stays_lost_is_said_to_be_not_known(tmp_path: Path, monkeypat
         assert "whether it has obeyed is not known" in reply.text and reply.next_step
 
 
+@pytest.mark.slow
 async def test_an_owner_that_was_started_again_meanwhile_does_not_say_that_nothing_was_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -188,6 +194,7 @@ async def test_an_owner_that_was_started_again_meanwhile_does_not_say_that_nothi
         assert (await a.stub.Command(pause("silver"))).code == "no-answer"
 
 
+@pytest.mark.slow
 async def test_a_pool_that_has_gone_elsewhere_meanwhile_is_refused_with_who_owns_it(tmp_path: Path) -> None:
     async with halls(tmp_path, 3) as (etcd, [a, b, _]):
         several_of_a: Any = a.rig.parts.operators._several
@@ -236,6 +243,7 @@ async def refused_with_step(call: Any) -> grpc.aio.AioRpcError:
     return error.value
 
 
+@pytest.mark.slow
 async def test_the_history_of_all_and_what_comes_of_it(tmp_path: Path) -> None:
     async with halls(tmp_path) as (_, [a, b]):
         told = (await a.stub.History(pb.HistoryRequest())).entries
@@ -257,6 +265,7 @@ async def test_the_history_of_all_and_what_comes_of_it(tmp_path: Path) -> None:
         follow.cancel()
 
 
+@pytest.mark.slow
 async def test_the_past_of_a_pool_is_told_by_everyone_who_had_it(tmp_path: Path) -> None:
     async with halls(tmp_path) as (etcd, [a, b]):
         await b.stub.Command(pause("silver"))
