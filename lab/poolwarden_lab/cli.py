@@ -99,6 +99,7 @@ def lab() -> None:
     "--json", "json_file", type=click.Path(path_type=Path), default=None, help="Write the story's record there."
 )
 @click.option("--page", is_flag=True, help="Serve the collector's page to a browser here, and keep it until Ctrl-C.")
+@_collectors
 def demo(
     story: str,
     hosts: int,
@@ -114,16 +115,21 @@ def demo(
     keep: Path | None,
     json_file: Path | None,
     page: bool,
+    collectors: int,
 ) -> None:
-    """Break the master of a simulated pool and watch what happens. About a minute."""
-    from poolwarden_lab.demo import stories
+    """Break the master of a simulated pool, or of several collectors the one that owns it. About a minute."""
+    from poolwarden_lab.demo import several_stories, stories
 
     if story == "list":
         for item in stories.STORIES.values():
-            click.echo(f"{item.name:<20} {item.title}")
+            click.echo(f"{item.name:<24} {item.title}")
+        for each in several_stories.STORIES.values():
+            click.echo(f"{each.name:<24} {each.title} (--collectors 3)")
         return
-    if story not in stories.STORIES:
-        _fail(USAGE, f"no story {story!r}; there are: {', '.join(stories.STORIES)}")
+    if story not in stories.STORIES and story not in several_stories.STORIES:
+        known = ", ".join((*stories.STORIES, *several_stories.STORIES))
+        _fail(USAGE, f"no story {story!r}; there are: {known}")
+    _check_several(story, collectors, json_file, bmc_fault, page)
     _check_bmc(bmc)
     if via_members and bmc == "lab":
         _fail(USAGE, "--via-members needs --bmc ipmi or redfish: a member cannot ask the lab's BMCs who they are")
@@ -135,7 +141,11 @@ def demo(
     settings = _world_settings(hosts, keep, time_factor, agent_python, refused)
     if ipv6 and settings.refused:
         _fail(USAGE, f"--ipv6 needs namespaces: {settings.refused}")
-    settings = replace(settings, bmc=bmc, via_members=via_members, https_only=https_only, ipv6=ipv6, page=page)
+    settings = replace(
+        settings, bmc=bmc, via_members=via_members, https_only=https_only, ipv6=ipv6, page=page, collectors=collectors
+    )
+    if collectors > 1:
+        sys.exit(_play_several(settings, story, plain))
     sys.exit(_play(settings, story, plain, bmc_fault, json_file))
 
 
@@ -151,6 +161,27 @@ def _check_collectors(count: int) -> None:
 
     if count > 1 and (lacking := collectors.lacking()):
         _fail(USAGE, lacking)
+
+
+def _check_several(story: str, collectors: int, json_file: Path | None, bmc_fault: str, page: bool) -> None:
+    from poolwarden_lab.demo.several_stories import STORIES
+
+    _check_collectors(collectors)
+    if story in STORIES and collectors == 1:
+        _fail(USAGE, f"{story} is a story of several collectors: --collectors 3")
+    if story not in STORIES and collectors > 1:
+        _fail(USAGE, f"{story} is a story of one collector; those of several are: {', '.join(STORIES)}")
+    if collectors > 1 and (json_file or bmc_fault or page):
+        _fail(USAGE, "--json, --bmc-fault and --page are of one collector's stories")
+
+
+def _play_several(settings: WorldSettings, story: str, plain: bool) -> int:
+    from poolwarden_lab.demo.screen import make_screen
+    from poolwarden_lab.demo.several import SeveralDemo
+    from poolwarden_lab.demo.several_stories import STORIES
+
+    demo = SeveralDemo(settings, STORIES[story], settings.home is not None, make_screen(plain))
+    return _run_to_end(demo.run())
 
 
 def _play(settings: WorldSettings, story: str, plain: bool, bmc_fault: str, json_file: Path | None) -> int:

@@ -174,7 +174,7 @@ class Demo:
         words = ["confirm-fenced", name, "--name", name, "--how", "pulled both power cords"]
         command = [sys.executable, "-m", "poolwarden_collector.cli.main", *words]
         self._screen.say(f"{self._now()}  $ poolwarden confirm-fenced {name}")
-        code, output = await _run_on_collector(world, command)
+        code, output = await run_on_collector(world, command)
         self._screen.say(output.strip())
         if code != 0:
             raise StoryFailed(f"poolwarden confirm-fenced ended with {code}: {output.strip()}")
@@ -216,19 +216,7 @@ class Demo:
             raise StoryFailed(
                 f"not exactly one new master: {len(promoted)} promoted, {after.master_name or 'none'} verified"
             )
-        survivors = [m.host.address for m in world.machines if m.host.uuid != before.master_uuid]
-        tls = ["--tls"] if world.settings.https_only else []
-        command = [sys.executable, "-m", "poolwarden_lab.processes.xenapi_view", *tls, *survivors]
-        code, output = await _run_on_collector(world, command)
-        views = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
-        if code != 0 or len(views) != len(survivors):
-            raise StoryFailed(f"the XenAPI client failed: {output.strip()}")
-        self._screen.title("What a stock XenAPI client sees")
-        for view in views:
-            self._screen.say(_say_view(view))
-            expected = "master" if view["address"] == after.master_address else "HOST_IS_SLAVE"
-            if view["answer"] != expected or view["master"] != after.master_address:
-                raise StoryFailed(f"{view['address']} answers {view['answer']} {view['master']}, not {expected}")
+        await check_followers(world, self._screen, before, after)
 
     async def _check_history(self, link: OperatorLink, feed: Feed) -> None:
         """What was shown is what ``history`` says."""
@@ -297,6 +285,23 @@ class Demo:
         self._settings.json_file.write_text(json.dumps(content, indent=1) + "\n")
 
 
+async def check_followers(world: World, screen: Screen, before: pb.PoolStatus, after: pb.PoolStatus) -> None:
+    """A stock XenAPI client sees one master, the verified one, whom every survivor follows. Raises StoryFailed."""
+    survivors = [m.host.address for m in world.machines if m.host.uuid != before.master_uuid]
+    tls = ["--tls"] if world.settings.https_only else []
+    command = [sys.executable, "-m", "poolwarden_lab.processes.xenapi_view", *tls, *survivors]
+    code, output = await run_on_collector(world, command)
+    views = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+    if code != 0 or len(views) != len(survivors):
+        raise StoryFailed(f"the XenAPI client failed: {output.strip()}")
+    screen.title("What a stock XenAPI client sees")
+    for view in views:
+        screen.say(_say_view(view))
+        expected = "master" if view["address"] == after.master_address else "HOST_IS_SLAVE"
+        if view["answer"] != expected or view["master"] != after.master_address:
+            raise StoryFailed(f"{view['address']} answers {view['answer']} {view['master']}, not {expected}")
+
+
 def _is_wanted(delivery: Delivery, alert: str) -> bool:
     if delivery.status != 200:
         return False
@@ -316,7 +321,7 @@ def _say_view(view: dict[str, Any]) -> str:
     return f"{view['address']}: {view['answer']} {view['master']}"
 
 
-async def _run_on_collector(world: World, command: list[str]) -> tuple[int, str]:
+async def run_on_collector(world: World, command: list[str]) -> tuple[int, str]:
     words, environment, directory = world.command_on(COLLECTOR, command)
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(

@@ -38,6 +38,7 @@ class Entry:
     text: str
     data: dict[str, Any]
     pool: str = ""
+    collector: str = ""  # of several: in whose journal it stands
 
     def as_json(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__}
@@ -56,6 +57,7 @@ def entry_of(message: pb.HistoryEntry) -> Entry:
         message.text,
         json.loads(message.data or "{}"),
         message.pool_name,
+        message.collector,
     )
 
 
@@ -80,6 +82,11 @@ class OperatorLink:
             pools = (await self.status()).pools
             return pools[0] if pools else None
         return None
+
+    async def collectors(self) -> pb.CollectorsReply:
+        """Who is there, and which pools each owns."""
+        reply: pb.CollectorsReply = await self._stub.Collectors(pb.CollectorsRequest(), timeout=5)
+        return reply
 
     async def explain(self, pool: str) -> pb.ExplainReply:
         reply: pb.ExplainReply = await self._stub.Explain(pb.ExplainRequest(pool=pool), timeout=5)

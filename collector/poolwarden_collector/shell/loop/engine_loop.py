@@ -332,7 +332,8 @@ class EngineLoop:
     def _adopted(self, record: PoolRecord, above: int, left: LeftBehind | None) -> Turn:
         roster, uuid = self.roster, record.pool
         text = f"collector {roster.config.name} owns this pool with epoch {epoch.name(above)}"
-        entry = Entry(Kind.COLLECTOR_STARTED, text, {"epoch": above}, "", record.term)
+        data = {"epoch": above, "handed": True} if left == LeftBehind() else {"epoch": above}
+        entry = Entry(Kind.COLLECTOR_STARTED, text, data, "", record.term)
         try:
             yield Commit(uuid, (entry,), (), record.name)
         except Exception as error:
