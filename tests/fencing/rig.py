@@ -16,6 +16,7 @@ from poolwarden_collector.core.model.effects import PowerOff, PowerOn, ReadPower
 from poolwarden_collector.core.model.events import Event, FenceEnded, PowerRead
 from poolwarden_collector.shell.config.fence_blocks import Fence
 from poolwarden_collector.shell.fencing.fencer import Fencer
+from poolwarden_collector.shell.fencing.leave import Leave
 from poolwarden_lab.processes.bmc import chassis, fronts
 from poolwarden_lab.processes.bmc.board import Bmc
 
@@ -103,9 +104,9 @@ class Peer:
 class Ears:
     """Our fencer with one device, and what it answered."""
 
-    def __init__(self, device: Fence) -> None:
+    def __init__(self, device: Fence, leave: Leave = Leave()) -> None:  # noqa: B008
         self.events: list[Any] = []
-        self.fencer = Fencer((device,), self._take, lambda: time.monotonic_ns() // 1_000_000)
+        self.fencer = Fencer((device,), self._take, lambda: time.monotonic_ns() // 1_000_000, leave=leave)
 
     def _take(self, pool: str, event: Event) -> None:
         assert pool == POOL

@@ -11,18 +11,27 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cluster.clusters import ModelCluster
+from cluster.contract import names
 from shell.rig import write_config
+from shell.test_launcher import STOPS, stopped
 
 from poolwarden_collector.core.model.power import Power
+from poolwarden_collector.shell import clock
+from poolwarden_collector.shell.cluster.etcd import carry_out
+from poolwarden_collector.shell.cluster.membership import Joined, Membership
 from poolwarden_collector.shell.config.config import ConfigError, load
+from poolwarden_collector.shell.fencing import agent_run
 from poolwarden_collector.shell.fencing.agent_metadata import check_devices
+from poolwarden_collector.shell.fencing.leave import Leave
 from poolwarden_lab.processes.bmc import board, chassis
 from poolwarden_lab.processes.bmc.board import BmcFault
 
-from .rig import HOST, POOL, Ears, free_port, running
+from .rig import HOST, POOL, Ears, Peer, free_port, running
 from .rig import until as awaited
 
 IPMI = pytest.param("ipmi", marks=pytest.mark.needs("ipmi_sim", "fence_ipmilan", "ipmitool"))
@@ -135,6 +144,60 @@ async def test_an_off_that_was_cut_off_lands_later(tmp_path: Path, kind: str) ->
         peer.machine.release()
         await awaited(lambda: not peer.machine.powered)
         assert (await Ears(peer.device()).status()).reading.power is Power.OFF
+
+
+async def late_by_its_launcher(
+    peer: Peer, ears: Ears, monkeypatch: pytest.MonkeyPatch, over: Callable[[], int]
+) -> None:
+    """Its launcher stops before it compares the clock, and goes on after that instant."""
+    monkeypatch.setattr(agent_run, "LAUNCHER", (*STOPS, *agent_run.LAUNCHER))
+    ending = asyncio.ensure_future(ears.off())
+    await awaited(stopped)
+    await awaited(lambda: clock.awake_or_not_ms() >= over())
+    os.kill(stopped(), signal.SIGCONT)
+    ended = await ending
+    assert (ended.claim, ended.certain, ended.begun) == (False, True, False), ended.text
+    assert peer.machine.powered and not peer.machine.asked.is_set()
+
+
+@both
+async def test_a_fence_agent_whose_launcher_slept_sends_nothing(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(kind, tmp_path) as peer:
+        first: list[int] = []
+
+        def until_then() -> int:
+            first.append(clock.awake_or_not_ms() + 500)
+            return first[0]
+
+        ears = Ears(peer.device(), Leave(right_until=until_then, within_ms=60_000))
+        await late_by_its_launcher(peer, ears, monkeypatch, lambda: first[0])
+        monkeypatch.undo()
+        first.clear()
+        assert (await Ears(peer.device()).off()).claim and not peer.machine.powered
+
+
+@pytest.mark.needs("ipmi_sim", "fence_ipmilan", "ipmitool")
+async def test_a_collector_that_has_lost_its_lease_sends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither by a process that was begun before, nor by another one."""
+    cluster, shift = ModelCluster(), 0
+    member = Membership(names(), "a", "192.0.2.1:1", lambda: clock.awake_or_not_ms() - shift, cluster.lease_s)
+    async with running("ipmi", tmp_path) as peer:
+        shift = cluster.lease_s * 1000 * 2 // 3 - 1_000  # joined so long ago that a second of its right is left
+        assert isinstance(await carry_out(cluster.client("a"), member.join()), Joined)
+        shift = 0
+        right = member.right(clock.awake_or_not_ms())
+        assert not right.why_not
+        leave = Leave(lambda _: member.right(clock.awake_or_not_ms()).why_not, lambda: right.until, 60_000)
+        ears = Ears(peer.device(), leave)
+        await late_by_its_launcher(peer, ears, monkeypatch, lambda: right.until)
+        monkeypatch.undo()
+        ended = await ears.off()
+        assert (ended.certain, ended.begun) == (True, False) and "its lease of 5 s was renewed last" in ended.text
+        assert peer.machine.powered and not peer.machine.asked.is_set()
 
 
 COLLECTOR = """

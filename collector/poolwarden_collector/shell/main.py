@@ -40,6 +40,7 @@ from poolwarden_collector.shell.cluster.enrolment_rows import Collector
 from poolwarden_collector.shell.cluster.etcd_client import EtcdClient
 from poolwarden_collector.shell.cluster.etcd_store import EtcdStore
 from poolwarden_collector.shell.cluster.membership import Membership
+from poolwarden_collector.shell.cluster.takeover import INTENT_FRESH_MS
 from poolwarden_collector.shell.config import certificates
 from poolwarden_collector.shell.config.config import Config, ConfigError, load
 from poolwarden_collector.shell.config.operators import WORDS as ROLES
@@ -51,6 +52,7 @@ from poolwarden_collector.shell.enrolment.registry import Surroundings
 from poolwarden_collector.shell.enrolment.shared_rows import SharedRows
 from poolwarden_collector.shell.fencing.agent_metadata import check_devices
 from poolwarden_collector.shell.fencing.fencer import Fencer
+from poolwarden_collector.shell.fencing.leave import Leave
 from poolwarden_collector.shell.hooks.condition import of_hooks
 from poolwarden_collector.shell.hooks.hooks import Hooks
 from poolwarden_collector.shell.loop.journal_upkeep import JournalUpkeep
@@ -205,7 +207,10 @@ def _hooks(journal: Journal, service: Service, outbox: Outbox) -> Hooks:
 
 def _fencer(config: Config, roster: Roster, inbox: Inbox, sessions: Sessions) -> Fencer:
     send = order_sender(roster, sessions)
-    fencer = Fencer(config.fence, inbox.post, clock.mono_ms, send, lambda pool: roster.config.policy_of(pool).site)
+    within = INTENT_FRESH_MS if roster.one_of_several else 0
+    leave = Leave(roster.why_no_act, lambda: roster.right_until(), within)
+    site = lambda pool: roster.config.policy_of(pool).site  # noqa: E731
+    fencer = Fencer(config.fence, inbox.post, clock.mono_ms, send, site, leave=leave)
     roster.fence_waits = lambda: fencer.turns.waiting(clock.mono_ms())
     return fencer
 

@@ -100,6 +100,8 @@ class PowerOff:
 
     ``valid_until``: not begun after this instant (collector's clock, ms), because what it was decided on is too old
     then; 0: a few seconds. ``address``: a member that runs it probes this xapi once more, and does not if it answers.
+    ``decided_at``: when its step was made, ms on a clock that goes on while the collector's machine sleeps; the loop
+    puts it in, 0: it has not.
     """
 
     host: HostId
@@ -108,6 +110,7 @@ class PowerOff:
     by: By = None
     valid_until: int = 0
     address: str = ""
+    decided_at: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,12 +126,13 @@ class Recall:
 
 @dataclass(frozen=True, slots=True)
 class PowerOn:
-    """Run a fence device's ``on``; answered by a FenceEnded event with the same run id."""
+    """Run a fence device's ``on``; answered by a FenceEnded event with the same run id. ``decided_at``: as an off's."""
 
     host: HostId
     device: str
     run_id: str
     by: By = None
+    decided_at: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

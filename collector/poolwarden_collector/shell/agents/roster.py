@@ -47,6 +47,7 @@ _NO_CONDITION = frozenset(
         "unarchived",
         "right",
         "elsewhere",
+        "right_until",
         "reload_refused",
         "damage",
         "_warnings",
@@ -131,6 +132,7 @@ class Roster:
         self.unarchived = ""  # of one of several: why its own journal cannot be written; empty: it can
         self.right: Callable[[], str] = str  # of one of several: why it may act nowhere now; empty: it may
         self.elsewhere: Callable[[PoolId], Elsewhere] = lambda _: NOBODYS  # of one of several: who has a pool
+        self.right_until: Callable[[], Ms] = lambda: 1 << 62  # of one of several: until when, on CLOCK_BOOTTIME
         self.behind_ms: Ms = 0  # how long ago what was taken in last has arrived
         self.told_behind = False
         self._quiet_from = self.started_at

@@ -9,6 +9,8 @@ Rules
 * A hard limit of wall-clock time: then SIGTERM to the whole group, SIGKILL a second later. Such a run is *cut off*:
   what it asked of the device may still happen.
 * When the agent itself has ended, whatever it left in its group is killed: a late child must not act after the result.
+* One that must not begin too late is executed by a launcher (launcher.py), which compares the clock right before. Of
+  one that the launcher has not executed it is certain that nothing of it has happened.
 * What it says is cleaned of the values of its secret parameters before anything is cut or taken from it (redaction.py).
 """
 
@@ -19,6 +21,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +29,7 @@ from subprocess import PIPE
 from types import MappingProxyType
 from typing import IO
 
+from poolwarden_collector.core.model.values import Ms
 from poolwarden_collector.shell.plain_text import printable
 from poolwarden_collector.shell.redaction import hidden, secrets_of
 
@@ -35,6 +39,7 @@ ENVIRONMENT = {
     "PYTHONWARNINGS": "ignore",  # else the agent's last word is a deprecation warning (fence-agents 4.12, Python 3.11)
 }
 ACTIONS = ("status", "off", "on", "monitor", "metadata", "validate-all", "list")  # there is no reboot
+LAUNCHER = (sys.executable, "-I", "-S", str(Path(__file__).with_name("launcher.py")))
 _TERM_GRACE_S = 1.0
 _KILL_GRACE_S = 2.0  # an agent in an uninterruptible sleep cannot be waited for
 _OUTPUT_LIMIT = 1024 * 1024
@@ -64,12 +69,23 @@ def stdin_of(parameters: Mapping[str, str], action: str) -> bytes:
     return "\n".join([*lines, f"action={action}", ""]).encode()
 
 
-async def run_agent(agent: Path, parameters: Mapping[str, str], action: str, limit_s: float) -> AgentRun:
-    """Run the agent once; returns after at most ``limit_s`` and about three seconds, whatever the agent does."""
+async def run_agent(
+    agent: Path, parameters: Mapping[str, str], action: str, limit_s: float, begin_by: Ms | None = None
+) -> AgentRun:
+    """Run the agent once; returns after at most ``limit_s`` and about three seconds, whatever the agent does.
+
+    ``begin_by``: not executed at this instant of CLOCK_BOOTTIME or later, and told as *not started*; None: whenever.
+    """
     given, secrets = stdin_of(parameters, action), secrets_of(parameters)
-    run = await run_program([str(agent)], given, limit_s, secrets=secrets)
+    launcher = launched(begin_by, limit_s) if begin_by is not None else ()
+    run = await run_program([str(agent)], given, limit_s, secrets=secrets, launcher=launcher)
     full = len(run.output.encode()) >= _OUTPUT_LIMIT
     return replace(run, output=hidden(run.output, secrets, cut=full))
+
+
+def launched(begin_by: Ms, limit_s: float) -> tuple[str, ...]:
+    """The launcher, as it is started: by when, and for how long also where this process has died."""
+    return (*LAUNCHER, str(begin_by), str(int((limit_s + _TERM_GRACE_S + _KILL_GRACE_S) * 1000)))
 
 
 async def run_program(
@@ -78,15 +94,17 @@ async def run_program(
     limit_s: float,
     environment: Mapping[str, str] = MappingProxyType({}),
     secrets: Sequence[str] = (),
+    launcher: Sequence[str] = (),
 ) -> AgentRun:
     """Run a program as an agent is run, with this on its stdin; ``environment`` is added to the minimal one.
 
-    ``secrets``: values that nobody may see in its last line and its errors. Its output is for a parser, and is whole.
+    ``launcher``: what it is executed by (``launched``), if it is not at once. ``secrets``: values that nobody
+    may see in its last line and its errors. Its output is for a parser, and is whole.
     """
+    name = Path(command[0]).name
     try:
-        process = _Process(command, given, {**ENVIRONMENT, **environment})
+        process = _Process(command, given, {**ENVIRONMENT, **environment}, launcher)
     except OSError as error:
-        name = Path(command[0]).name
         return AgentRun(None, False, "", "", f"{name} cannot be started: {error.strerror or error}")
     ended = False
     try:
@@ -103,6 +121,8 @@ async def run_program(
         process.signal_group(signal.SIGKILL)
     await process.exited(_KILL_GRACE_S)
     code = process.finish()
+    if why := process.why_not_begun(name):
+        return AgentRun(None, False, "", "", why)
     errors = _text(process.errors, secrets)
     said = _last_line(errors) or _last_line(_text(process.output, secrets))
     if not ended:
@@ -115,9 +135,34 @@ class _Process:
     """A running agent. Its exit is seen by a pidfd and not by its pipes, which a child that left the group may hold
     open for ever; it is reaped last, so that until then nobody else can get its group's id."""
 
-    def __init__(self, command: Sequence[str], given: bytes, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, command: Sequence[str], given: bytes, environment: Mapping[str, str], launcher: Sequence[str]
+    ) -> None:
         self.output, self.errors = bytearray(), bytearray()
         self._loop = asyncio.get_running_loop()
+        self._word = b""  # the launcher's
+        self._hears: int | None = None
+        says: int | None = None
+        if launcher:
+            self._hears, says = os.pipe()
+            command = [*launcher, str(says), *command]
+        try:
+            self._start(command, environment, (says,) if says is not None else ())
+        except OSError:
+            self._close_word()
+            raise
+        finally:
+            if says is not None:
+                os.close(says)
+        self._gone = asyncio.Event()
+        self._loop.add_reader(self._pidfd, self._gone.set)
+        self._pipes = {self._fd(self._popen.stdout): self.output, self._fd(self._popen.stderr): self.errors}
+        for fd in self._pipes:
+            os.set_blocking(fd, False)
+            self._loop.add_reader(fd, self._take, fd)
+        self._feed(given)
+
+    def _start(self, command: Sequence[str], environment: Mapping[str, str], kept: tuple[int, ...]) -> None:
         self._popen = subprocess.Popen(
             list(command),
             stdin=PIPE,
@@ -127,6 +172,7 @@ class _Process:
             cwd="/",
             start_new_session=True,
             bufsize=0,
+            pass_fds=kept,
         )
         try:
             self._pidfd = os.pidfd_open(self._popen.pid)
@@ -135,13 +181,26 @@ class _Process:
             self._popen.kill()
             self._popen.wait()
             raise
-        self._gone = asyncio.Event()
-        self._loop.add_reader(self._pidfd, self._gone.set)
-        self._pipes = {self._fd(self._popen.stdout): self.output, self._fd(self._popen.stderr): self.errors}
-        for fd in self._pipes:
-            os.set_blocking(fd, False)
-            self._loop.add_reader(fd, self._take, fd)
-        self._feed(given)
+
+    def why_not_begun(self, name: str) -> str:
+        """Why the launcher has not executed the program, after the end; empty: it has, or there was none."""
+        kind, said = self._word[:1], self._word[1:].decode("utf-8", "replace")
+        if self._hears is None or self._word == b"b":
+            return ""
+        if kind == b"l":
+            return f"not begun: it was about to be executed {int(said) / 1000:.1f} s too late"
+        if kind == b"b":
+            return f"{name} cannot be started: {said[1:]}"
+        # safety: it says so before it executes anything, and is dead by now.
+        return f"not begun: {name} was not executed within its time, and its launcher was killed"
+
+    def _close_word(self) -> None:
+        """Take the launcher's word; after its end, so that nothing is to be waited for."""
+        if self._hears is not None:
+            os.set_blocking(self._hears, False)
+            with contextlib.suppress(BlockingIOError):
+                self._word = os.read(self._hears, 200)
+            os.close(self._hears)
 
     def _feed(self, given: bytes) -> None:
         assert self._popen.stdin is not None
@@ -189,6 +248,7 @@ class _Process:
             self._loop.remove_reader(fd)
         self._loop.remove_reader(self._pidfd)
         os.close(self._pidfd)
+        self._close_word()
         for pipe in (self._popen.stdout, self._popen.stderr):
             assert pipe is not None
             pipe.close()

@@ -5,7 +5,10 @@ Rules
 * A reading asks the device first, where that is due, which machine it switches (device_identity.py), in the same turn.
 * Power is three-valued: exit 0 of ``status`` is ON, 2 is OFF, everything else, and every cut-off run, is UNKNOWN.
 * ``off`` answers with a claim only; proof is in later readings. A cut-off ``off`` is not certain: it may still land.
-* An ``off`` is begun within the time of its evidence or not at all, and can be recalled: while it waits that is
+* A power switch is begun within the time of its evidence and while this collector may act (leave.py), or not at all.
+  Both are looked at before the fence agent's process is made, and once more in it, right before the agent is executed
+  (launcher.py): a machine may be suspended in between. Of one that sleeps while the agent runs nobody can tell.
+* An ``off`` can be recalled: while it waits that is
   certain, and told as *not begun*; one that runs is killed, and what it did is not known.
 * One run at a time per device; whose turn it is says turns.py: what a proof waits for first, no site and no pool before
   the others.
@@ -45,6 +48,7 @@ from poolwarden_collector.shell.config.fence_blocks import Fence
 from poolwarden_collector.shell.fencing.agent_run import LONGEST_LINE, AgentRun, run_agent
 from poolwarden_collector.shell.fencing.device_identity import LIMIT_S as IDENTITY_LIMIT_S
 from poolwarden_collector.shell.fencing.device_identity import Asked, ask, asked_of_member, can_be_asked
+from poolwarden_collector.shell.fencing.leave import Leave, Ordered
 from poolwarden_collector.shell.fencing.member_runs import Ended, Proxies, not_run
 from poolwarden_collector.shell.fencing.turns import Ask, Turns, own_slots
 from poolwarden_collector.shell.redaction import hidden, is_secret, secrets_of
@@ -68,10 +72,12 @@ class Fencer:
         site: Callable[[PoolId], str] = lambda _pool: "",
         slots: int = 0,
         slept: Callable[[], Ms] = clock.slept_ms,
+        leave: Leave = Leave(),  # noqa: B008
     ) -> None:
         """``site``: of a pool, empty: of none; ``slots``: agents that may run at once, 0: as the machine is;
-        ``slept``: how long this machine has slept so far, which ``now`` does not count.
+        ``slept``: how long this machine has slept so far, which ``now`` does not count; ``leave``: to switch power.
         """
+        self._leave = leave
         self._devices = {device.name: device for device in devices}
         self.turns = Turns(slots or own_slots())
         self._numbers = itertools.count()
@@ -124,7 +130,7 @@ class Fencer:
 
     def power_off(self, pool: PoolId, effect: PowerOff) -> None:
         """Switch a host off; answered by FenceEnded."""
-        task = self._begin(self._off(pool, effect, self._now(), self._slept()))
+        task = self._begin(self._off(pool, effect, self._ordered(effect)))
         self._offs[task] = pool
         self._by_run[effect.run_id] = (task, isinstance(effect.by, Through))
 
@@ -149,7 +155,7 @@ class Fencer:
 
     def power_on(self, pool: PoolId, effect: PowerOn) -> None:
         """Switch a host on; answered by FenceEnded."""
-        task = self._begin(self._on(pool, effect, self._now(), self._slept()))
+        task = self._begin(self._on(pool, effect, self._ordered(effect)))
         self._offs[task] = pool
 
         def over(ended: asyncio.Task[None]) -> None:
@@ -272,10 +278,13 @@ class Fencer:
         text, power = end.run.text, power_of(end.run)
         return PowerReading(power, device.name, began, ended, text, said, trouble, told, ended - at, through)
 
-    async def _off(self, pool: PoolId, effect: PowerOff, asked: Ms, slept: Ms) -> None:
+    def _ordered(self, effect: PowerOff | PowerOn) -> Ordered:
+        return Ordered(self._now(), self._slept(), effect.decided_at or clock.awake_or_not_ms())
+
+    async def _off(self, pool: PoolId, effect: PowerOff, ordered: Ordered) -> None:
         try:
             # safety: `off` and nothing else; the core has made the intent durable before this effect.
-            await self._switch(pool, effect, "off", asked, slept)
+            await self._switch(pool, effect, "off", ordered)
         except asyncio.CancelledError:
             if effect.run_id in self._recalled:
                 self._tell_recalled(pool, effect)
@@ -290,9 +299,9 @@ class Fencer:
         # safety: certain only of one that never began; what a killed agent has asked for may still happen.
         self._post(pool, FenceEnded(effect.host, effect.run_id, False, not begun, text, self._now(), begun=begun))
 
-    async def _on(self, pool: PoolId, effect: PowerOn, asked: Ms, slept: Ms) -> None:
+    async def _on(self, pool: PoolId, effect: PowerOn, ordered: Ordered) -> None:
         try:
-            await self._switch(pool, effect, "on", asked, slept)
+            await self._switch(pool, effect, "on", ordered)
         except asyncio.CancelledError:
             self._tell_dropped(pool, effect)
             raise
@@ -305,16 +314,16 @@ class Fencer:
         _log.warning("power switch of host %s by %s: %s", effect.host, effect.device, text)
         self._post(pool, FenceEnded(effect.host, effect.run_id, False, True, text, self._now(), begun=False))
 
-    async def _switch(self, pool: PoolId, effect: PowerOff | PowerOn, action: str, asked: Ms, slept: Ms) -> None:
-        run = await self._run(pool, effect, action, asked, slept)
+    async def _switch(self, pool: PoolId, effect: PowerOff | PowerOn, action: str, ordered: Ordered) -> None:
+        run = await self._run(pool, effect, action, ordered)
         # A negative code is a signal: the agent may have sent its command before it was killed.
         certain = not run.started or (run.code is not None and run.code >= 0)
         _log.warning("power-%s of host %s by %s: %s", action, effect.host, effect.device, run.text)
         ok, now = run.code == 0, self._now()
         self._post(pool, FenceEnded(effect.host, effect.run_id, ok, certain, run.text, now, begun=run.started))
 
-    async def _run(self, pool: PoolId, effect: PowerOff | PowerOn, action: str, asked: Ms, slept: Ms) -> AgentRun:
-        """Run in turn; not at all if the turn comes late. ``slept``: as this machine had when it was ordered."""
+    async def _run(self, pool: PoolId, effect: PowerOff | PowerOn, action: str, ordered: Ordered) -> AgentRun:
+        """Run in turn; not at all if the turn comes late, or this collector may not act any more."""
         name = effect.device
         device = self._devices.get(name)
         if device is None:
@@ -322,8 +331,9 @@ class Fencer:
         ask = replace(self._ask(pool, device, effect.by, Urgency.PROOF), switch=True)
         async with self._turn(next(self._numbers), ask):
             # safety: a machine that wakes up may have the turn come before the loop has noticed that it was away.
-            began = self._now() + max(0, self._slept() - slept)
-            if late := too_late(effect, asked, began):
+            began, within = self._now() + max(0, self._slept() - ordered.slept), self._leave.within_ms or OFF_WITHIN_MS
+            begin_by = self._leave.begin_by(effect, ordered, began, within)
+            if late := too_late(effect, ordered.at, began, within) or self._leave.why_no_switch(pool, begin_by):
                 return AgentRun(None, False, "", "", late)
             newest = self._devices.get(name)
             if newest is None or not same_device(device, newest):
@@ -332,7 +342,7 @@ class Fencer:
             self._begun.add(effect.run_id)
             until, address = (effect.valid_until, effect.address) if isinstance(effect, PowerOff) else (0, "")
             agent = _Agent(self, pool, newest, effect.by, effect.run_id)
-            return (await agent.run(action, newest.limit_ms / 1000, until, address)).run
+            return (await agent.run(action, newest.limit_ms / 1000, until, address, begin_by)).run
 
     async def by_member(
         self, pool: PoolId, order_id: str, through: Through, wanted: FenceProxy, valid_until: Ms = 0
@@ -372,10 +382,13 @@ class _Agent:
             return Asked(DeviceIdentity(text=f"{kind} cannot be asked by a member"))
         return asked_of_member(await self.run("inventory" if thorough else "identity", limit_s))
 
-    async def run(self, action: str, limit_s: float, valid_until: Ms = 0, address: str = "") -> Ended:
+    async def run(
+        self, action: str, limit_s: float, valid_until: Ms = 0, address: str = "", begin_by: Ms | None = None
+    ) -> Ended:
         """Run it, or say why it is not run; nothing of it is secret any more.
 
-        ``valid_until``: not begun by a member after this; ``address``: nor if the xapi there answers that member.
+        ``valid_until``: not begun by a member after this; ``address``: nor if the xapi there answers that member;
+        ``begin_by``: not begun here at or after this instant of CLOCK_BOOTTIME.
         """
         device, by = self._device, self._by
         if by is None and device.via_members:
@@ -383,7 +396,7 @@ class _Agent:
         if isinstance(by, Unable):
             return not_run(by)
         if by is None:
-            return Ended(await run_agent(device.agent, device.parameters, action, limit_s))
+            return Ended(await run_agent(device.agent, device.parameters, action, limit_s, begin_by))
         order_id, wanted = f"{self._run_id}/{action}", replace(proxied(device, action, limit_s), target_address=address)
         ended = await self._fencer.by_member(self._pool, order_id, by, wanted, valid_until)
         return replace(ended, run=_cleaned(ended.run, device))
@@ -394,9 +407,9 @@ def same_device(one: Fence, other: Fence | None) -> bool:
     return other is not None and one.device == other.device
 
 
-def too_late(effect: PowerOff | PowerOn, asked: Ms, now: Ms) -> str:
+def too_late(effect: PowerOff | PowerOn, asked: Ms, now: Ms, within: Ms = OFF_WITHIN_MS) -> str:
     """Why a switch whose turn has come now is not begun any more; empty: it is. ``asked``: when it was ordered."""
-    if now - asked > OFF_WITHIN_MS:
+    if now - asked > within:
         return f"not begun: {effect.device} was busy for {(now - asked) / 1000:.1f} s"
     until = effect.valid_until if isinstance(effect, PowerOff) else 0
     # safety: the host may have recovered since; its silence is looked at anew before another attempt.

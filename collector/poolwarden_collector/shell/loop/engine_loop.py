@@ -92,6 +92,7 @@ from poolwarden_collector.shell.loop.ready import (
     Stalled,
     Stepped,
     Write,
+    stamped,
 )
 from poolwarden_collector.shell.loop.reconfiguration import own_entry, pool_with, still_switching, unrecorded
 from poolwarden_collector.shell.loop.rests import Rests
@@ -443,7 +444,7 @@ class EngineLoop:
         # safety: also on the clock that counts a machine's sleep, which may have come between the commit and here.
         for effect in outcome.effects:
             late = behind + max(self._now - now, self._boottime - boottime)  # anew: an epoch may have been begun
-            yield from self._perform(uuid, effect, late)
+            yield from self._perform(uuid, stamped(effect, boottime), late)
         self._do(Stepped(happening))
 
     def _first_seen(self, uuid: PoolId) -> Turn:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from poolwarden_collector.core.model import effects
 from poolwarden_collector.core.model.entries import Entry
 from poolwarden_collector.core.model.events import Event
 from poolwarden_collector.core.model.occasion import Occasion
 from poolwarden_collector.core.model.power import FenceDevice
-from poolwarden_collector.core.model.values import HostId, PoolId
+from poolwarden_collector.core.model.values import HostId, Ms, PoolId
 from poolwarden_collector.shell.config.config import Config
 from poolwarden_collector.shell.queue.happening import Happening
 
@@ -82,6 +82,11 @@ class Begin:
 
     pool: PoolId
     effect: effects.Effect
+
+
+def stamped(effect: effects.Effect, boottime: Ms) -> effects.Effect:
+    """A power switch knows when its step was made: it is begun soon after, or not at all."""
+    return replace(effect, decided_at=boottime) if isinstance(effect, effects.PowerOff | effects.PowerOn) else effect
 
 
 @dataclass(frozen=True, slots=True)
