@@ -14,6 +14,7 @@ from tests.cluster.contract import generation
 
 from poolwarden_collector.core.model import epoch
 from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.shell import clock
 from poolwarden_collector.shell.cluster import assignment, commits, membership, ownership, rounds
 from poolwarden_collector.shell.cluster.commit_text import Unreadable
 from poolwarden_collector.shell.cluster.etcd import Put, Txn, carry_out
@@ -397,3 +398,17 @@ async def test_one_that_drains_gives_its_pools_up_goes_on_and_takes_them_again(
         await until(lambda: a.owned == {POOL} and b.owned == {OTHER})
         assert owners.keys() == {POOL, OTHER}
         await until(lambda: a.ownerships.newest is not None and view.overview() is a.ownerships.newest.seen)
+
+
+async def test_nothing_is_begun_by_a_process_that_outlives_the_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end of the right goes along to whatever is begun (fencing/leave.py)."""
+    async with company(tmp_path, monkeypatch) as them:
+        a = await them.another("a")
+        member = Membership(them.names, "c", "c:7443", clock.awake_or_not_ms, LEASE_S)
+        Ownerships(a.collector.to, them.names, member, a.service)
+        assert a.roster.right() and a.roster.right_until() == 0
+        await them.ask(member.join())
+        now = clock.awake_or_not_ms()
+        assert not a.roster.right() and now < a.roster.right_until() <= now + LEASE_S * 1_000 * 2 // 3

@@ -160,9 +160,8 @@ class EngineLoop:
 
     def adopt(self, record: PoolRecord, epoch: int, now: Ms, boottime: Ms, left: LeftBehind | None = None) -> Ready:
         """One of several: a pool is this one's, with this epoch, as soon as that is recorded; else it is not in
-        ``roster.pools`` then. ``left``: what the owner before may have under way; None: there was none.
-
-        Raises ValueError for an epoch that is not above every one that it had here before.
+        ``roster.pools`` then. ``left``: by the owner before; None: there was none. Raises ValueError for an epoch that
+        is not above every one that it had here before.
         """
         uuid = record.pool
         # safety: ids of orders and runs are made of the epoch; an answer to one of before would be taken for another's.

@@ -42,6 +42,7 @@ from poolwarden_collector.shell.cluster.membership import (
     Membership,
     NameTaken,
     Renewed,
+    Right,
     Standing,
     Told,
     Unanswered,
@@ -107,7 +108,9 @@ class Ownerships:
         self._kept: set[asyncio.Task[None]] = set()
         self._few = asyncio.Semaphore(AT_ONCE)
         self._on_round: Callable[[Round], None] = lambda _: None
-        service.roster.right = self._why_no_act
+        service.roster.right = lambda: self._right().why_not
+        # safety: until then, and not longer, may what was begun before go on to its own beginning (fencing/leave.py).
+        service.roster.right_until = lambda: self._right().until
         service.roster.elsewhere = self.elsewhere
         service.on_loss(self._deposed)
         service.on_give_up(self._give_up)
@@ -118,8 +121,8 @@ class Ownerships:
 
     # -------------------------------------------------------------------------------------------- what others ask
 
-    def _why_no_act(self) -> str:
-        return self.membership.right(clock.awake_or_not_ms()).why_not
+    def _right(self) -> Right:
+        return self.membership.right(clock.awake_or_not_ms())
 
     @property
     def assigner(self) -> str:
