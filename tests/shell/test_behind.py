@@ -16,7 +16,8 @@ from poolwarden_collector.core.model import events as ev
 from poolwarden_collector.core.model.hello import Hello
 from poolwarden_collector.core.model.host_facts import HostFacts
 from poolwarden_collector.shell.loop import ready as on
-from poolwarden_collector.shell.loop.engine_loop import RETRY_MS, TELL_BEHIND_MS
+from poolwarden_collector.shell.loop.behind import TELL_BEHIND_MS
+from poolwarden_collector.shell.loop.engine_loop import RETRY_MS
 from poolwarden_collector.shell.queue.inbox import MOST_WAITING, Inbox
 
 from .rig import HOSTS, POOL, running, until

@@ -26,12 +26,12 @@ from poolwarden_collector.core.state.pool_record import PoolRecord, fold
 from poolwarden_collector.shell.agents.roster import Roster
 from poolwarden_collector.shell.config.config import Config, Tls
 from poolwarden_collector.shell.loop import ready as on
+from poolwarden_collector.shell.loop.behind import TELL_BEHIND_MS
 from poolwarden_collector.shell.loop.effect_table import EffectTable
 from poolwarden_collector.shell.loop.engine_loop import (
     AWAY_MS,
     LATE_MS,
     RETRY_MS,
-    TELL_BEHIND_MS,
     TICK_MS,
     EngineLoop,
 )

@@ -49,7 +49,6 @@ from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from poolwarden_collector.core.decision.permission import BEHIND_MS
 from poolwarden_collector.core.decision.storm_brake import judge_sites
 from poolwarden_collector.core.engine import step
 from poolwarden_collector.core.model import effects, epoch
@@ -61,7 +60,7 @@ from poolwarden_collector.core.model.values import HostId, Ms, PoolId
 from poolwarden_collector.core.state.live import Pool
 from poolwarden_collector.core.state.pool_record import PoolRecord, fold
 from poolwarden_collector.shell.agents.roster import Roster
-from poolwarden_collector.shell.loop.behind import CAUGHT_UP, stays_behind
+from poolwarden_collector.shell.loop.behind import BehindAlert
 from poolwarden_collector.shell.loop.hook_events import found_occasions
 from poolwarden_collector.shell.loop.ready import (
     CRITICAL,
@@ -101,8 +100,6 @@ from poolwarden_collector.shell.queue.backlog import Backlog
 from poolwarden_collector.shell.queue.happening import Happening
 
 TICK_MS: Ms = 250
-CAUGHT_UP_MS: Ms = 500
-TELL_BEHIND_MS: Ms = 5_000
 LATE_MS: Ms = 2_000
 
 _ASK_OWNER = "Ask the collector that owns it."
@@ -139,8 +136,7 @@ class EngineLoop:
         self._epoch_above = 0
         self._fronts: dict[PoolId, Ms] = {}
         self._read_until: Ms | None = None  # what came before that has been read from the streams
-        self._behind_since: Ms | None = None
-        self._caught_up_at: Ms = 0
+        self._behind_alert = BehindAlert(roster, self._do)
         self._stepped: dict[PoolId, Ms] = {}
         self._stalls = PoolStalls(roster, self._do)
         self._epochs: dict[PoolId, int] = {}  # the last one with which a pool was adopted
@@ -420,7 +416,7 @@ class EngineLoop:
             yield from self._first_seen(uuid)
         pool, now, boottime = self.roster.pools[uuid], self._now, self._boottime
         behind = self._behind(happening, now)
-        yield from self._tell_behind(happening, now)
+        yield from self._behind_alert.tell(now - self._arrived(happening, now), now)
         if isinstance(happening.event, Tick) and self._rests.ticked(uuid, pool, now, behind):
             self._do(Stepped(happening))
             return
@@ -577,27 +573,3 @@ class EngineLoop:
         """Until when everything had been read as this event arrived."""
         arrived = now if happening.at is None else happening.at
         return arrived if self._read_until is None else min(arrived, self._read_until)
-
-    def _tell_behind(self, happening: Happening, now: Ms) -> Turn:
-        """One alert for a collector that stays behind, over when it has kept up for as long."""
-        behind = now - self._arrived(happening, now)
-        if behind > BEHIND_MS:
-            self._caught_up_at = now
-            if self._behind_since is None:
-                self._behind_since = now
-                self._do(Say(WARNING, f"{behind / 1000:.1f} s behind what is heard: nothing is begun"))
-            if now - self._behind_since >= TELL_BEHIND_MS and not self.roster.told_behind:
-                yield from self._told_behind(True, stays_behind(self.roster.config.name, behind))
-        elif behind <= CAUGHT_UP_MS and self._behind_since is not None and now - self._caught_up_at >= TELL_BEHIND_MS:
-            self._behind_since = None
-            if self.roster.told_behind:
-                yield from self._told_behind(False, CAUGHT_UP)
-
-    def _told_behind(self, told: bool, alert: effects.AlertRaised | effects.AlertResolved) -> Turn:
-        """Once, also where other pools' events are taken while it is written; what no disk has taken is told again."""
-        self.roster.told_behind = told
-        try:
-            yield Commit("", (), (alert,), self.roster.config.name)  # of the collector, of no pool
-        except Exception:
-            self.roster.told_behind = not told
-            raise
