@@ -40,7 +40,6 @@ from poolwarden_collector.shell.cluster.enrolment_rows import Collector
 from poolwarden_collector.shell.cluster.etcd_client import EtcdClient
 from poolwarden_collector.shell.cluster.etcd_store import EtcdStore
 from poolwarden_collector.shell.cluster.membership import Membership
-from poolwarden_collector.shell.cluster.takeover import INTENT_FRESH_MS
 from poolwarden_collector.shell.config import certificates
 from poolwarden_collector.shell.config.config import Config, ConfigError, load
 from poolwarden_collector.shell.config.operators import WORDS as ROLES
@@ -52,13 +51,12 @@ from poolwarden_collector.shell.enrolment.registry import Surroundings
 from poolwarden_collector.shell.enrolment.shared_rows import SharedRows
 from poolwarden_collector.shell.fencing.agent_metadata import check_devices
 from poolwarden_collector.shell.fencing.fencer import Fencer
-from poolwarden_collector.shell.fencing.leave import Leave
 from poolwarden_collector.shell.hooks.condition import of_hooks
 from poolwarden_collector.shell.hooks.hooks import Hooks
 from poolwarden_collector.shell.loop.journal_upkeep import JournalUpkeep
 from poolwarden_collector.shell.loop.neighbourhood import Neighbourhood
 from poolwarden_collector.shell.loop.ownerships import Ownerships
-from poolwarden_collector.shell.loop.performer import Performer, Replies, order_sender
+from poolwarden_collector.shell.loop.performer import Performer, Replies, order_sender, power_leave
 from poolwarden_collector.shell.loop.prober import Prober
 from poolwarden_collector.shell.loop.service import Service
 from poolwarden_collector.shell.loop.shared_service import SharedService
@@ -207,10 +205,8 @@ def _hooks(journal: Journal, service: Service, outbox: Outbox) -> Hooks:
 
 def _fencer(config: Config, roster: Roster, inbox: Inbox, sessions: Sessions) -> Fencer:
     send = order_sender(roster, sessions)
-    within = INTENT_FRESH_MS if roster.one_of_several else 0
-    leave = Leave(roster.why_no_act, lambda: roster.right_until(), within)
     site = lambda pool: roster.config.policy_of(pool).site  # noqa: E731
-    fencer = Fencer(config.fence, inbox.post, clock.mono_ms, send, site, leave=leave)
+    fencer = Fencer(config.fence, inbox.post, clock.mono_ms, send, site, leave=power_leave(roster))
     roster.fence_waits = lambda: fencer.turns.waiting(clock.mono_ms())
     return fencer
 

@@ -16,7 +16,9 @@ from poolwarden_collector.shell.agents.messages import orders
 from poolwarden_collector.shell.agents.pool_messages import PoolMessages
 from poolwarden_collector.shell.agents.roster import Roster
 from poolwarden_collector.shell.agents.sessions import Session, Sessions
+from poolwarden_collector.shell.cluster.takeover import INTENT_FRESH_MS
 from poolwarden_collector.shell.fencing.fencer import Fencer
+from poolwarden_collector.shell.fencing.leave import Leave
 from poolwarden_collector.shell.loop.effect_table import EffectTable
 from poolwarden_collector.shell.loop.prober import Prober
 from poolwarden_collector.shell.queue.inbox import Inbox
@@ -69,6 +71,12 @@ def order_sender(roster: Roster, sessions: Sessions) -> Callable[[PoolId, core.O
         return True
 
     return send
+
+
+def power_leave(roster: Roster) -> Leave:
+    """What allows a power switch to be begun: one of several has less time, and its right as it stands then."""
+    within = INTENT_FRESH_MS if roster.one_of_several else 0
+    return Leave(roster.why_no_act, lambda: roster.right_until(), within)
 
 
 def _session(sessions: Sessions, pool: PoolId, host: HostId) -> Session | None:
