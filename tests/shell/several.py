@@ -44,7 +44,7 @@ class PlayedEtcd:
         return Overview(members, owners, {**{pool: held.by for pool, held in owners.items()}, **self.advised})
 
     def _member(self, name: str, at: int) -> Member:
-        operators = self.elsewhere.get(name, f"127.0.0.1:{self.rigs[name].parts.operators.port}")
+        operators = self.elsewhere.get(name) or f"127.0.0.1:{self.rigs[name].parts.operators.port}"
         return Member(name, f"192.0.2.{at + 10}:7443", 1, name in self.draining, at + 1, at + 100, operators)
 
     draining: set[str] = field(default_factory=set)

@@ -29,18 +29,19 @@ def collectors_page(reply: "api.CollectorsReply") -> Page:
     """How they stand, then each of them, then etcd."""
     if not reply.several:
         return [Line(reply.text)]
-    page: Page = [Line(reply.text, _tone(reply))]
+    page: Page = [Line(reply.text, how_they_stand(reply))]
     if reply.next_step:
         page.append(Line(reply.next_step, indent=2, label="do: "))
     page += [Line(), _table(reply), Line()]
     for each in reply.collectors:
         page += _remarks(each)
-    page += [*_unowned(reply), *_etcd(reply)]
+    page += [*_unowned(reply), *etcd_lines(reply)]
     looked = f"etcd was looked at {span(reply.looked_age_ms)} ago; {reply.collector} was asked"
     return [*page, Line(looked, "dim")]
 
 
-def _tone(reply: "api.CollectorsReply") -> Tone:
+def how_they_stand(reply: "api.CollectorsReply") -> Tone:
+    """How grave it is."""
     if reply.trouble or reply.unowned or any(each.right for each in reply.collectors):
         return "bad"
     return "warn" if reply.next_step else "good"
@@ -50,7 +51,7 @@ def _table(reply: "api.CollectorsReply") -> Table:
     rows = [
         (
             each.asked.collector,
-            _state(each, reply.assigner),
+            state_of(each, reply.assigner),
             str(len(each.pools)),
             str(each.agents),
             span(each.lag_ms) if each.asked.answered else "-",
@@ -62,7 +63,8 @@ def _table(reply: "api.CollectorsReply") -> Table:
     return Table(("COLLECTOR", "", "POOLS", "AGENTS", "LAG", "RIGHT", "MACHINE"), rows)
 
 
-def _state(each: "api.CollectorStatus", assigner: str) -> Piece:
+def state_of(each: "api.CollectorStatus", assigner: str) -> Piece:
+    """In one or two words."""
     if not each.asked.answered:
         return Piece("no answer", "bad")
     if each.right:
@@ -98,7 +100,8 @@ def _unowned(reply: "api.CollectorsReply") -> Page:
     return [Line(_some(shown), "bad", indent=2, label="nobody is in charge of: ")]
 
 
-def _etcd(reply: "api.CollectorsReply") -> Page:
+def etcd_lines(reply: "api.CollectorsReply") -> Page:
+    """A line for each endpoint."""
     page: Page = []
     for each in reply.etcd:
         if not each.version:

@@ -185,6 +185,11 @@ class OperatorApi(rpc.OperatorServicer):
         self._several = Several(neighbours, Links(lambda: self._roster.config.tls), self._naming)
         self._collectors = Collectors(self._roster, self._several)
 
+    @property
+    def several(self) -> bool:
+        """Is this one of several collectors?"""
+        return self._several is not None
+
     async def start(self, path: Path) -> None:
         """Serve on a Unix socket with mode 0660. Raises OSError where that is impossible."""
         front = Front(path, self._roster.warn, self._roster.config.operator_group)

@@ -49,6 +49,7 @@ _OPTIONS: dict[str, tuple[str, ...]] = {
     "failover": ("at",),
     "history": ("pool", "kind", "since", "until", "before", "everything"),
     "alerts": ("pool", "everything"),
+    "collectors": (),
 }
 
 _NAMED = {"pool": ("pool",), "failover": ("pool", "failover")}  # what its path names

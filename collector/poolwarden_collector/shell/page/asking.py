@@ -21,7 +21,7 @@ from poolwarden_collector.shell.operators import access
 from poolwarden_collector.shell.operators.access import Call, Caller, Denied, Rights
 from poolwarden_collector.shell.operators.api import OperatorApi
 
-LOOKS = frozenset({"Status", "Explain", "Readiness", "Plan", "History", "Alerts"})
+LOOKS = frozenset({"Status", "Explain", "Readiness", "Plan", "History", "Alerts", "Collectors"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,7 @@ _STATUS = {
     grpc.StatusCode.INVALID_ARGUMENT: 400,
     grpc.StatusCode.PERMISSION_DENIED: 403,
     grpc.StatusCode.RESOURCE_EXHAUSTED: 503,
+    grpc.StatusCode.ABORTED: 503,  # of several collectors one that matters does not answer
 }
 
 

@@ -98,6 +98,7 @@ class PageServer:
     ) -> None:
         self._settings = settings
         self._collector = collector
+        self._api = api
         self._warn = warn
         users = UserFile(state_dir)
         self._sessions = Sessions(state_dir, users, settings.session_ms)
@@ -165,6 +166,7 @@ class PageServer:
                 web.get("/history", self._page_of("history")),
                 web.get("/history/export.{form}", self._export_of("history")),
                 web.get("/alerts", self._page_of("alerts")),
+                web.get("/collectors", self._page_of("collectors")),
                 web.get("/events", self._events),
                 web.get("/sign-in", self._form),
                 web.post("/sign-in", self._sign_in),
@@ -265,6 +267,7 @@ class PageServer:
             "static": {name: file.name for name, file in self._static.items()},
             "viewer": viewer,
             "path": request.path,
+            "several": self._api.several,
             "sign_out": self._sessions.token(viewer.session) if viewer is not None and viewer.session else "",
         }
 
@@ -280,7 +283,7 @@ class PageServer:
         if viewer is None:
             raise Refused(403, "sign in first")
         page = request.query.get("page", "")
-        if page not in ("pools", "pool", "failover", "history", "alerts"):
+        if page not in ("pools", "pool", "failover", "history", "alerts", "collectors"):
             raise NoPage("there are no events of such a page")
         named = {name: request.query[name] for name in ("pool", "failover") if request.query.get(name)}
         try:

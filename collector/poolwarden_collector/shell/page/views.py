@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from poolwarden.v1 import operator_pb2 as pb
+from poolwarden_collector.cli.pages.collectors import etcd_lines, how_they_stand, state_of
 from poolwarden_collector.cli.pages.explanation import explain_page
 from poolwarden_collector.cli.pages.hosts import host_notes, is_heard
 from poolwarden_collector.cli.pages.journal import BOOKKEEPING, SEVERITY_TONES, alert_marks, body_lines
@@ -72,6 +73,7 @@ class Views:
             "failover": self._failover,
             "history": self._history,
             "alerts": self._alerts,
+            "collectors": self._collectors,
         }
 
     async def make(self, viewer: Viewer, asked: Asked) -> Made:
@@ -185,7 +187,7 @@ class Views:
 
     async def _failover(self, viewer: Viewer, asked: Asked) -> Made:
         reply = await self._asking.ask(viewer, "Status", pb.StatusRequest(pool=asked.pool))
-        pool, entries = reply.pools[0], await self.entries(viewer, asked)
+        pool, entries = reply.pools[0], _counted_anew(await self.entries(viewer, asked))
         if not entries:
             raise NoPage("the journal has no failover of that number in this pool")
         is_open = pool.HasField("failover") and pool.failover.id == asked.failover
@@ -201,26 +203,39 @@ class Views:
 
     async def _history(self, viewer: Viewer, asked: Asked) -> Made:
         reply = await self._asking.ask(viewer, "History", _history_request(asked, ROWS))
-        entries = list(reply.entries)[::-1]
+        entries, more = list(reply.entries)[::-1], len(reply.entries) == ROWS and not asked.kind
         shown = [entry for entry in entries if asked.everything or asked.kind or entry.kind not in BOOKKEEPING]
         values = {
             "entries": shown,
             "folded": len(entries) - len(shown),
-            "older": entries[-1].seq if len(entries) == ROWS and not asked.kind else 0,
+            "older": entries[-1].seq if more and not reply.asked else 0,
+            # Of several collectors each counts its entries itself.
+            "older_until": entries[-1].at.removesuffix("Z") if more and reply.asked else "",
+            "missing": reply.asked,
             "asked": asked,
         }
         return Made("history.html", "History", values)
 
     async def _alerts(self, viewer: Viewer, asked: Asked) -> Made:
         request = pb.AlertsRequest(pool=asked.pool, open_only=not asked.everything, limit=ROWS)
-        found = (await self._asking.ask(viewer, "Alerts", request)).alerts
+        reply = await self._asking.ask(viewer, "Alerts", request)
+        found = reply.alerts
         shown = [
             (alert, body_lines(alert), alert_marks(alert, indent=0), [delivery_line(each) for each in alert.deliveries])
             for alert in found
         ]
         worst = min((SEVERITIES.index(each.severity) for each in found if each.severity in SEVERITIES), default=3)
-        values = {"alerts": shown, "asked": asked, "rows": ROWS, "severities": SEVERITY_TONES}
+        values = {"alerts": shown, "asked": asked, "rows": ROWS, "severities": SEVERITY_TONES, "missing": reply.asked}
         return Made("alerts.html", "Alerts", values, (*SEVERITIES, "good")[worst] if not asked.everything else "good")
+
+    # ------------------------------------------------------------------------------------------------ collectors
+
+    async def _collectors(self, viewer: Viewer, _asked: Asked) -> Made:
+        told: pb.CollectorsReply = await self._asking.ask(viewer, "Collectors", pb.CollectorsRequest())
+        level = {"bad": "critical", "warn": "warning"}.get(how_they_stand(told), "good")
+        rows = [(each, state_of(each, told.assigner)) for each in told.collectors]
+        values = {"told": told, "rows": rows, "etcd": etcd_lines(told), "level": level, "most": POOLS_OF_ONE}
+        return Made("collectors.html", "Collectors", values, level)
 
     # ------------------------------------------------------------------------------------------------ kept for a while
 
@@ -244,6 +259,15 @@ class Views:
 
 
 SEVERITIES = ("critical", "warning", "info")
+POOLS_OF_ONE = 200  # of one collector that are named
+
+
+def _counted_anew(entries: list[pb.HistoryEntry]) -> list[pb.HistoryEntry]:
+    """In one row where several collectors have recorded them, each with numbers of its own."""
+    if len({entry.collector for entry in entries}) > 1:
+        for number, entry in enumerate(entries, 1):
+            entry.seq = number
+    return entries
 
 
 def _name(pool: pb.PoolStatus) -> str:
