@@ -48,7 +48,7 @@ class Door:
     def __init__(self) -> None:
         self.posted: list[Any] = []
         inbox = SimpleNamespace(post=lambda pool, event: self.posted.append((pool, event)) or True)
-        self.gateway = Gateway(SimpleNamespace(now=lambda: NOW), inbox, None, None)  # type: ignore[arg-type]
+        self.gateway = Gateway(SimpleNamespace(now=lambda: NOW, one_of_several=False), inbox, None, None)  # type: ignore[arg-type]
 
     def read(self, *transits: int, pool: str = POOL, at: int = NOW) -> None:
         known = len(self.gateway._transits)

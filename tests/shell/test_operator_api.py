@@ -299,7 +299,7 @@ async def test_alerts_are_listed_with_their_deliveries(tmp_path: Path) -> None:
 
 
 async def test_a_command_without_an_answer_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("poolwarden_collector.shell.operators.api.ANSWER_WITHIN_S", 0.2)
+    monkeypatch.setattr("poolwarden_collector.shell.operators.command_call.ANSWER_WITHIN_S", 0.2)
     async with operated(tmp_path) as (rig, stub):
         monkeypatch.setattr(rig.parts.service._effects, "perform", lambda pool, effect: None)
         reply = await stub.Command(pb.CommandRequest(actor="anna", pause=pb.Pause(pool="gold")))

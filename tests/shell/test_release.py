@@ -158,7 +158,7 @@ async def test_what_waits_for_a_released_pool_is_not_heard_and_a_command_is_refu
         async with service._between_events:  # nothing is taken meanwhile
             leaving = asyncio.ensure_future(service.release(POOL, "it was moved"))
             await asyncio.sleep(0)
-            asked = rig.parts.operators._replies.expect("r-9")
+            asked = rig.parts.operators._commands._replies.expect("r-9")
             inbox.post(POOL, ev.AgentGone(HOSTS[0], 4))
             inbox.post(POOL, ev.OperatorSaid("r-9", "anna", "pause", "", (("reason", "work"),)))
             inbox.post(OTHER, ev.Tick())
