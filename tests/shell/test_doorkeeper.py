@@ -165,6 +165,7 @@ async def test_of_too_many_the_oldest_are_shut_and_an_agent_comes_in(
                 each.close()
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_the_operators_address_has_a_doorkeeper_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doorkeeper, "MOST_OF_ADDRESS", 3)

@@ -146,6 +146,7 @@ async def test_each_pool_is_looked_at_once_and_the_journal_as_often_as_for_one(
         assert max(count for _, count in found.values()) == found["one"][1] < 6
 
 
+@pytest.mark.slow
 async def test_the_engine_has_its_turn_after_each_slice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turns, "SLICE_S", 0.0)
     since, most, looks = 0, 0, 0
@@ -212,6 +213,7 @@ async def test_turns_come_after_a_slice_and_are_more_while_events_wait() -> None
     spinning.cancel()
 
 
+@pytest.mark.slow
 async def test_names_are_quoted_pool_by_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each text is held against its own pool's names: against all of them it would take time by the square of them."""
     held: list[int] = []
