@@ -140,7 +140,7 @@ def assemble(config: Config, journal: Journal) -> Parts:
         EnrolmentsApi(enrolled, roster), capsules.store,
     )  # fmt: skip
     gateway = Gateway(roster, inbox, sessions, enrolled.enrolment, telemetry, Signer(order_key), capsules)
-    service.on_read(gateway.hand_on_due, gateway.lag)
+    service.on_read(gateway.hand_on_due, gateway.lag, gateway.unread)
     return Parts(
         service, inbox, journal, gateway, fencer, prober, outbox, diskless, heartbeat, hooks, telemetry,
         JournalUpkeep(journal, service.write, lambda: roster.config.journal), operators, messages, enrolled, reloader,

@@ -22,8 +22,12 @@ from poolwarden_collector.shell.tally import Tally
 
 _WARNINGS_KEPT = 20
 _BEHIND = "THIS COLLECTOR IS {:.1f} s BEHIND what it hears (machine or disk too slow): nothing is begun"
+_AT_ENTRANCE = (
+    "THIS COLLECTOR CARRIES NO MORE AT PRESENT: {} agents wait to be let in, the first for {:.0f} s, and are not "
+    "guarded meanwhile. Give it a faster processor, or another collector some of its pools (docs/limits.md)"
+)
 _WAITS = "{} fence runs wait for their turn, the longest for {:.0f} s: poolwarden doctor"
-LONG_WAIT_MS: Ms = 5_000  # of a fence run that something waits for
+LONG_WAIT_MS: Ms = 5_000  # of a fence run that something waits for, and of an agent that is not let in
 _FOLDED = "a pool writes too much: {} entries that only inform were counted instead of written since the start"
 
 
@@ -116,6 +120,7 @@ class Roster:
         self.damage = ""  # what was found damaged in the journal and nobody has taken note of; empty: nothing
         self.reload_refused = ""  # why the file as it is now is not in use; empty: it is, as far as is known
         self.fence_waits: Callable[[], dict[Urgency, tuple[int, Ms]]] = dict  # how many wait, and the longest, ms
+        self.at_entrance: Callable[[], tuple[int, Ms]] = lambda: (0, 0)  # how many wait to be let in; the first, ms
         self._warnings: dict[str, tuple[str, int]] = {}
         self.tally = Tally()
 
@@ -240,6 +245,8 @@ class Roster:
             for pool, why in self.stood_down.items()
         ]
         late = [_BEHIND.format(self.behind_ms / 1000)] if self.told_behind else []
+        agents, first = self.at_entrance()
+        late += [_AT_ENTRANCE.format(agents, first / 1000)] if first > LONG_WAIT_MS else []
         waits, longest = self.long_waits()
         late += [_WAITS.format(waits, longest / 1000)] if waits else []
         folded = [_FOLDED.format(self.tally.entries)] if self.tally.entries else []

@@ -42,13 +42,14 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 from poolwarden_collector.core.catalogue.hosts import COLLECTOR_BEHIND
 from poolwarden_collector.core.decision.permission import BEHIND_MS
-from poolwarden_collector.core.decision.storm_brake import judge_sites
+from poolwarden_collector.core.decision.storm_brake import Heard, judge_sites
 from poolwarden_collector.core.engine import StepResult, step
 from poolwarden_collector.core.model import effects, epoch
 from poolwarden_collector.core.model.entries import Entry, Kind
@@ -142,6 +143,8 @@ class EngineLoop:
         self._epoch_above = 0
         self._fronts: dict[PoolId, Ms] = {}
         self._read_until: Ms | None = None  # what came before that has been read from the streams
+        self._pools_until: Mapping[PoolId, Ms] = {}  # of these pools only what came earlier
+        self._heard = Heard()
         self._behind_since: Ms | None = None
         self._caught_up_at: Ms = 0
         self._stepped: dict[PoolId, Ms] = {}
@@ -224,11 +227,14 @@ class EngineLoop:
         # The last step's lateness is of its own instant: this one may be seconds later, and nothing was read since.
         read = now - self.roster.behind_ms if self._read_until is None else min(now, self._read_until)
         asof = min([read, *waiting, *([oldest] if oldest is not None else [])])
-        return self.roster.judged(judge_sites(self.roster.pools, anchors, asof, self.roster.sites), now)
+        pools, sites = self.roster.pools, self.roster.sites
+        return self.roster.judged(judge_sites(pools, anchors, asof, sites, self._pools_until, self._heard), now)
 
-    def streams_read(self, until: Ms) -> None:
-        """All that had arrived at the machine by then has been read from the streams and stamped."""
-        self._read_until = until
+    def streams_read(self, until: Ms, of_pools: Mapping[PoolId, Ms] = MappingProxyType({})) -> None:
+        """All that had arrived at the machine by then has been read from the streams and stamped; of these pools only
+        what came earlier.
+        """
+        self._read_until, self._pools_until = until, of_pools
 
     # -------------------------------------------------------------------------------------------- turns
 
