@@ -204,7 +204,7 @@ async def test_turns_come_after_a_slice_and_are_more_while_events_wait() -> None
     rests = Turns(lambda: waiting[0], lambda: at[0])
     await rests.rest()
     assert ran[0] == 0  # its slice is not over
-    for queued, most in ((0, 1), (5, 5), (100, MOST_TURNS)):
+    for queued, most in ((0, 1), (3, 3), (100, MOST_TURNS)):
         at[0], waiting[0], ran[0] = at[0] + 1, queued, 0
         await rests.rest()
         assert ran[0] == most, queued

@@ -529,7 +529,7 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
 
     def _is_late(self) -> bool:
         oldest = self._reading.oldest() if len(self._reading) > MANY_UNREAD else None
-        untaken = self._inbox.age() if len(self._inbox) > MANY_UNTAKEN else 0
+        untaken = self._inbox.waited() if len(self._inbox) > MANY_UNTAKEN else 0
         return untaken > LATE_MS or (oldest is not None and self._roster.now() - oldest > LATE_MS)
 
     def _calls_wait(self) -> bool:

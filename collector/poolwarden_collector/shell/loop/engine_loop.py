@@ -209,7 +209,8 @@ class EngineLoop:
         found = tuple(
             uuid
             for uuid, pool in self.roster.pools.items()
-            if self._stepped.get(uuid, 0) <= before and not self._rests.at_rest(uuid, pool, now, self.roster.behind_ms)
+            if self._stepped.get(uuid, 0) <= before
+            and not self._rests.surely_at_rest(uuid, pool, now, self.roster.behind_ms)
         )
         # Before any pool is known, what waits for the disk has it tried again.
         known = tuple(self.roster.pools) or self._backlog.pools()
