@@ -19,9 +19,8 @@ from poolwarden_collector.core.model.events import CollectorProbed, Event
 from poolwarden_collector.core.model.host_facts import ProbeOutcome
 from poolwarden_collector.core.model.orders import Target
 from poolwarden_collector.core.model.policy import Policy
-from poolwarden_collector.shell import main
 from poolwarden_collector.shell.config import certificates
-from poolwarden_collector.shell.loop.prober import CALM, Prober, probe_xapi
+from poolwarden_collector.shell.loop.prober import CALM, Prober, is_calm, probe_xapi
 
 from .rig import HOSTS, POOL, mono_ms, until
 
@@ -171,7 +170,7 @@ async def test_an_answer_that_fails_is_asked_for_again_at_once_however_calm_its_
 
 async def test_calm_is_a_pool_that_is_well_and_whose_masters_agent_has_its_stream() -> None:
     roster, sessions = SimpleNamespace(pools={}), SimpleNamespace(of={HOSTS[0]: "a stream"}.get)
-    calm = partial(main._calm, roster, sessions)  # type: ignore[arg-type]
+    calm = partial(is_calm, roster, sessions)  # type: ignore[arg-type]
     assert not calm(POOL, HOSTS[0])
     for verdict in Verdict:
         roster.pools[POOL] = SimpleNamespace(live=SimpleNamespace(verdict=SimpleNamespace(word=verdict.word)))

@@ -22,8 +22,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from poolwarden_collector.core.evidence.verdict import Verdict
-from poolwarden_collector.core.model.values import HostId, PoolId
 from poolwarden_collector.shell import clock, core_dumps, garbage, log_lines
 from poolwarden_collector.shell.agents.capsules import CapsuleIntake
 from poolwarden_collector.shell.agents.gateway import Gateway
@@ -50,13 +48,14 @@ from poolwarden_collector.shell.hooks.condition import of_hooks
 from poolwarden_collector.shell.hooks.hooks import Hooks
 from poolwarden_collector.shell.loop.journal_upkeep import JournalUpkeep
 from poolwarden_collector.shell.loop.performer import Performer, Replies, order_sender
-from poolwarden_collector.shell.loop.prober import XAPI_TLS_PORT, Prober
+from poolwarden_collector.shell.loop.prober import Prober, is_calm
 from poolwarden_collector.shell.loop.service import Service
 from poolwarden_collector.shell.operators.api import OperatorApi
 from poolwarden_collector.shell.operators.enrolments import EnrolmentsApi
 from poolwarden_collector.shell.page.commands import web_user
 from poolwarden_collector.shell.queue.inbox import Inbox
 from poolwarden_collector.shell.reload import Followers, Reloader
+from poolwarden_collector.shell.serving_loop import ServingLoop
 from poolwarden_collector.shell.store.backup import FILES, BackupError, back_up, stamp
 from poolwarden_collector.shell.store.capsules import Capsules
 from poolwarden_collector.shell.store.journal import Journal, JournalError
@@ -99,12 +98,6 @@ class Parts:
     page: PageServer | None = None  # None: it is off
 
 
-def _calm(roster: Roster, sessions: Sessions, pool: PoolId, host: HostId) -> bool:
-    """Is this pool well, and does its master's agent have its stream?"""
-    known = roster.pools.get(pool)
-    return known is not None and known.live.verdict.word == Verdict.HEALTHY.word and sessions.of(host) is not None
-
-
 def assemble(config: Config, journal: Journal) -> Parts:
     """Put a collector together around an open journal whose epoch has begun; to be called in the event loop.
 
@@ -117,9 +110,12 @@ def assemble(config: Config, journal: Journal) -> Parts:
         Replies(),
     )
     fencer = _fencer(config, roster, inbox, sessions)
-    calm = partial(_calm, roster, sessions)
     prober = Prober(
-        lambda pool: roster.config.policy_of(pool), inbox.post, clock.mono_ms, config.anchors, XAPI_TLS_PORT, calm
+        lambda pool: roster.config.policy_of(pool),
+        inbox.post,
+        clock.mono_ms,
+        config.anchors,
+        calm=partial(is_calm, roster, sessions),
     )
     messages = PoolMessages(roster, order_sender(roster, sessions))
     performer = Performer(roster, sessions, fencer, prober, replies, inbox, messages)
@@ -319,7 +315,8 @@ def run(file: Path) -> int:
     _many_files()
     try:
         config = load(file)
-        asyncio.run(_until_signalled(config))
+        with asyncio.Runner(loop_factory=ServingLoop) as runner:
+            runner.run(_until_signalled(config))
     except ConfigError as error:
         return _say(str(error), EXIT_CONFIG)
     except JournalError as error:

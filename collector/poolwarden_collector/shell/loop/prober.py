@@ -24,11 +24,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from poolwarden_collector.core.evidence.verdict import Verdict
 from poolwarden_collector.core.model.events import CollectorProbed, Event
 from poolwarden_collector.core.model.host_facts import ProbeOutcome
 from poolwarden_collector.core.model.orders import Target
 from poolwarden_collector.core.model.policy import Policy
 from poolwarden_collector.core.model.values import HostId, Ms, PoolId
+from poolwarden_collector.shell.agents.roster import Roster
+from poolwarden_collector.shell.agents.sessions import Sessions
 from poolwarden_collector.shell.loop.tls_sessions import TlsSession, unverified
 
 XAPI_TLS_PORT = 443
@@ -132,6 +135,12 @@ class Prober:
             looks = (_connects(host, port, ANCHOR_EVERY_S) for host, port in self._anchors)
             self._anchor_answers = list(await asyncio.gather(*looks))
             await asyncio.sleep(ANCHOR_EVERY_S)
+
+
+def is_calm(roster: Roster, sessions: Sessions, pool: PoolId, host: HostId) -> bool:
+    """Is this pool well, and does its master's agent have its stream?"""
+    known = roster.pools.get(pool)
+    return known is not None and known.live.verdict.word == Verdict.HEALTHY.word and sessions.of(host) is not None
 
 
 async def probe_xapi(address: str, port: int, limit_s: float, session: TlsSession | None = None) -> Probed:
