@@ -118,6 +118,7 @@ def deaf():
         yield "127.0.0.1:%d" % listener.getsockname()[1]
 
 
+@pytest.mark.slow
 def test_one_that_takes_the_hello_and_never_answers_is_left_for_the_next(host, collectors):
     hung, other = collectors(), collectors()
     hung.opening = []
@@ -155,6 +156,7 @@ def test_a_name_that_has_several_addresses_is_tried_with_each_in_one_turn(host, 
     assert link.up() == (1, "collectors.example:%d" % there.port)
 
 
+@pytest.mark.slow
 def test_a_resolver_that_hangs_is_asked_once_and_keeps_nobody_else_waiting(host, collectors, tree):
     other = collectors()
     link = host("slow.example:1", other.address, names={"slow.example": None}, connect_s=0.5)

@@ -209,6 +209,7 @@ def test_two_that_send_it_to_each_other_are_asked_ever_more_rarely_and_it_says_s
     assert len(one.streams) + len(two.streams) < 12
 
 
+@pytest.mark.slow
 def test_ipv6(site):
     with contextlib.closing(socket.socket(socket.AF_INET6)) as probe:
         probe.bind(("::1", 0))

@@ -104,6 +104,7 @@ def test_a_missing_file_is_not_known(tree):
     assert statedb.view(str(tree.root)).sound is None
 
 
+@pytest.mark.slow
 def test_more_rows_than_any_pool_has_say_nothing_of_references():
     seen = Soundness()
     seen.pair("generation_count", "1")

@@ -2,6 +2,8 @@
 
 import random
 
+import pytest
+
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_agent.core import host_now, probe_rules
 from poolwarden_agent.core.spool import BATCH, EVENT, Item, Spool
@@ -137,6 +139,7 @@ def test_what_happened_meanwhile_is_told_in_order_with_its_age(port, side):
     assert samples[0].running_vms == 1 and samples[-1].root_free_bytes == 4 * 10**8 and samples[-1].xapi == "down"
 
 
+@pytest.mark.slow
 def test_days_alone_stay_within_the_bound(port, side):
     side.conversation.link_up()
     for number in range(3000):

@@ -143,6 +143,7 @@ def test_a_claim_is_answered_over_the_wire(agent, collector):
     assert result.claim.placements.readable
 
 
+@pytest.mark.slow
 def test_an_epoch_and_term_survive_kill_9(agent, collector):
     agent.start()
     stream = collector.stream()
@@ -236,6 +237,7 @@ def xapis(tree):
         process.communicate()
 
 
+@pytest.mark.slow
 def test_restart_xapi_exactly_once_over_kill_9_and_redelivery(agent, collector, xapis):
     agent.tree.systemctl("while [ ! -e $ROOT/go ]; do sleep 0.02; done")
     xapis()

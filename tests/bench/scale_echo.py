@@ -17,7 +17,7 @@ find_code()
 
 import grpc  # noqa: E402
 
-from poolwarden_collector.shell.agents.gateway import OPTIONS  # noqa: E402
+from poolwarden_collector.shell.agents.port import OPTIONS  # noqa: E402
 
 
 class Echo(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no types

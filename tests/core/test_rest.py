@@ -48,6 +48,11 @@ def _flips_at(noted: Noted) -> int:
     return Rest(noted).until
 
 
+def _first(rest: Rest) -> int:
+    """When it ends where all that has come has been read."""
+    return min(rest.until, rest.heard_until)
+
+
 # ------------------------------------------------------------------------------------------------ numbers
 
 
@@ -216,15 +221,15 @@ def _settled(hosts: int = 3) -> Guarded:
 def test_before_the_deadline_of_a_rest_no_tick_does_anything() -> None:
     pool = _settled()
     found = _rest(pool)
-    assert found.until > pool.now + 1_000
-    for now in range(pool.now, found.until, 50):
+    assert _first(found) > pool.now + 1_000
+    for now in range(pool.now, _first(found), 50):
         assert _does_nothing(pool, step(pool.pool, ev.Tick(), now, pool.site)), now
 
 
 def test_a_rest_ends_at_the_instant_at_which_an_agent_is_silent_for_too_long() -> None:
     pool = _settled()
     heard = min(agent.last_heard for agent in pool.pool.live.agents.values())
-    until = _rest(pool).until
+    until = _first(_rest(pool))
     assert until == heard + pool.policy.suspect_after
     done = step(pool.pool, ev.Tick(), until, pool.site)
     assert [entry.kind.value for entry in done.entries][0] == "agent-silent"
@@ -235,7 +240,34 @@ def test_a_collector_that_is_late_and_catches_up_misses_nothing(late: int) -> No
     """Silence is judged as of what has been heard: that may be up to date at once."""
     pool = _settled()
     heard = min(agent.last_heard for agent in pool.pool.live.agents.values())
-    assert _rest(pool, late).until <= heard + pool.policy.suspect_after
+    found, end = _rest(pool, late), heard + pool.policy.suspect_after
+    assert found.heard_until == end and not found.holds(end, 0)
+
+
+def test_a_collector_that_is_further_behind_than_an_agent_may_be_silent_has_pools_at_rest() -> None:
+    """It has not read for longer than that: nobody is silent, and no tick has anything to do for it."""
+    pool = _settled()
+    late = 2 * pool.policy.suspect_after
+    heard = min(agent.last_heard for agent in pool.pool.live.agents.values())
+    found, now = _rest(pool, BEHIND_MS + 1), pool.now + late
+    assert (
+        found.until > now and found.holds(now, late) and not found.holds(now, now - heard - pool.policy.suspect_after)
+    )
+    for at in range(pool.now + BEHIND_MS + 1, now, 250):
+        site = replace(pool.site, behind_ms=at - pool.now)
+        assert found.holds(at, at - pool.now)
+        assert _does_nothing(pool, step(pool.pool, ev.Tick(), at, site)), at
+
+
+def test_what_is_told_late_moves_the_deadline_on_the_clock_of_what_is_heard() -> None:
+    """A report that is taken in 10 s late keeps a rest whose agent would be silent by the clock."""
+    noted = Noted(20_000, 10_000)
+    asof = Number(20_000, 1, noted) - Late(10_000, noted)
+    assert asof - noted.told(9_000, ("h",)) < 4_000
+    rest = Rest(noted)
+    assert (rest.heard_until, rest.holds(22_999, 10_000), rest.holds(23_000, 10_000)) == (13_000, True, False)
+    assert rest.takes([(("h",), 11_000)], 22_000, 10_000)
+    assert rest.holds(24_999, 10_000) and not rest.holds(25_000, 10_000) and not rest.holds(22_000, 7_000)
 
 
 def test_a_rest_holds_between_the_lags_with_which_its_step_compared() -> None:
@@ -354,12 +386,12 @@ def test_a_step_that_was_due_and_found_nothing_leaves_the_same_rest() -> None:
 def test_a_step_that_did_something_or_left_a_deadline_behind_it_ends_the_rest() -> None:
     pool = _settled()
     found = _rest(pool)
-    pool.now = found.until  # an agent is silent for too long
+    pool.now = _first(found)  # an agent is silent for too long
     assert not goes_on(found, pool.pool, step(pool.pool, ev.Tick(), pool.now, pool.site), pool.now, pool.site)
     pool = _settled()
     found = _rest(pool)
     assert goes_on(found, pool.pool, StepResult(pool.pool), pool.now, pool.site)
-    assert not goes_on(found, pool.pool, StepResult(pool.pool), found.until, pool.site)
+    assert not goes_on(found, pool.pool, StepResult(pool.pool), _first(found), pool.site)
     for news in ({"silent": frozenset({pool.hosts[1].uuid})}, {"agents": {}}):
         pool = _settled()
         other = replace(pool.pool, live=replace(pool.pool.live, **news))  # type: ignore[arg-type]

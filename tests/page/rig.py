@@ -17,10 +17,10 @@ from tests.shell.rig import write_config
 from poolwarden_collector.core.state.live import Pool
 from poolwarden_collector.shell.config import certificates
 from poolwarden_collector.shell.config.operators import Role
-from poolwarden_collector.shell.main import Parts
 from poolwarden_collector.shell.page import users
 from poolwarden_collector.shell.page.identity import COOKIE
 from poolwarden_collector.shell.page.server import PageServer
+from poolwarden_collector.shell.parts import Parts
 
 PASSWORD = "correct horse battery"
 PAGE = '[page]\nlisten = "127.0.0.1:0"\ncert = "tls/cert.pem"\nkey = "tls/key.pem"\nclient_ca = "tls/ca.pem"\n'

@@ -12,7 +12,7 @@ from poolwarden_collector.core.model.effects import AlertRaised
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.events import Event
 from poolwarden_collector.core.state.live import Pool
-from poolwarden_collector.shell.main import Parts
+from poolwarden_collector.shell.parts import Parts
 
 # Markup, a template's own marks, an override of the reading direction, a bell; 256 bytes in all.
 HOSTILE = "<script>alert(1)</script><b id=\"x\" onload='y'>&amp;{{ 7 * 191 }}{% raw %}\u202egnp\u0007"

@@ -180,6 +180,7 @@ def test_a_failed_installation_fails_the_run(tmp_path: Path) -> None:
     assert "could not install: some-package" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "expected"), [({}, "1 passed, 2 deselected"), ({"CI": "true"}, "2 passed, 1 deselected")]
 )

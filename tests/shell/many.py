@@ -12,7 +12,8 @@ from tests.core.pool import POOL, Guarded, uuid
 
 from poolwarden_collector.core.state.live import Pool
 from poolwarden_collector.shell.config.config import load
-from poolwarden_collector.shell.main import Parts, assemble, stop
+from poolwarden_collector.shell.main import assemble, stop
+from poolwarden_collector.shell.parts import Parts
 from poolwarden_collector.shell.store.journal import Journal
 
 from .rig import write_config

@@ -19,7 +19,8 @@ from poolwarden.v1 import agent_link_pb2_grpc as rpc
 from poolwarden_collector.shell.agents.roster import Roster
 from poolwarden_collector.shell.config import certificates
 from poolwarden_collector.shell.config.config import Config, load
-from poolwarden_collector.shell.main import Parts, assemble, stop
+from poolwarden_collector.shell.main import assemble, stop
+from poolwarden_collector.shell.parts import Parts
 from poolwarden_collector.shell.store.journal import Journal
 
 POOL = "aaaaaaaa-0000-4000-8000-000000000001"

@@ -114,6 +114,7 @@ def test_several_pages_and_what_stands_between_them(tmp_path: Path) -> None:
     journal.close()
 
 
+@pytest.mark.slow
 def test_a_file_that_is_cut_off_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
     made(tmp_path)
     size = (tmp_path / FILE).stat().st_size
@@ -273,6 +274,7 @@ def test_what_is_in_the_log_is_not_lost(tmp_path: Path) -> None:
     journal.close()
 
 
+@pytest.mark.slow
 def test_a_kill_at_each_step_of_it_loses_nothing(tmp_path: Path) -> None:
     made(tmp_path / "whole", 100)
     zeroed(tmp_path / "whole" / FILE, pages(tmp_path / "whole" / FILE, "entries")[2])

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from poolwarden.v1 import agent_link_pb2 as pb
-from poolwarden_collector.shell.agents import doorkeeper, gateway
+from poolwarden_collector.shell.agents import doorkeeper
+from poolwarden_collector.shell.agents import port as agents_port
 from poolwarden_collector.shell.agents.doorkeeper import peer_of
 
 from .rig import HOSTS, POOL, Rig, running, until
@@ -128,7 +129,9 @@ def tls_of(rig: Rig, host: str, *protocols: str) -> ssl.SSLContext:
 @pytest.mark.asyncio
 async def test_who_says_nothing_is_ended_and_who_speaks_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     quick: dict[str, Any] = {"grpc.server_handshake_timeout_ms": 1_000, "grpc.max_connection_idle_ms": 1_000}
-    monkeypatch.setattr(gateway, "OPTIONS", tuple((name, quick.get(name, value)) for name, value in gateway.OPTIONS))
+    monkeypatch.setattr(
+        agents_port, "OPTIONS", tuple((name, quick.get(name, value)) for name, value in agents_port.OPTIONS)
+    )
     async with running(tmp_path) as rig:
         agent, port = await rig.agent(HOSTS[0]), rig.parts.gateway.port
         plain = await asyncio.open_connection("127.0.0.1", port)
@@ -165,6 +168,7 @@ async def test_of_too_many_the_oldest_are_shut_and_an_agent_comes_in(
                 each.close()
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_the_operators_address_has_a_doorkeeper_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doorkeeper, "MOST_OF_ADDRESS", 3)

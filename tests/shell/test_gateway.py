@@ -16,7 +16,7 @@ from poolwarden_collector.core.model.policy import Policy
 from poolwarden_collector.core.model.values import Role
 from poolwarden_collector.core.state.live import AgentState, Pool
 from poolwarden_collector.core.state.pool_record import HostRecord, PoolRecord
-from poolwarden_collector.shell.agents import gateway
+from poolwarden_collector.shell.agents import port
 from poolwarden_collector.shell.agents.trust import warnings
 from poolwarden_collector.shell.config import certificates
 from poolwarden_collector.shell.config.config import load
@@ -292,6 +292,6 @@ RARE = 'report_interval = "5s"\nsuspect_after = "10s"\nvanished_after = "20s"'
 async def test_no_ping_goes_out_where_reports_come_as_they_shall(
     tmp_path: Path, policy: str, keepalive_ms: int
 ) -> None:
-    options = dict(gateway.options(load(write_config(tmp_path, f"[policy]\n{policy}"))))
+    options = dict(port.options(load(write_config(tmp_path, f"[policy]\n{policy}"))))
     assert options["grpc.keepalive_time_ms"] == keepalive_ms and options["grpc.keepalive_timeout_ms"] == 1_000
-    assert dict(gateway.OPTIONS) | {"grpc.keepalive_time_ms": keepalive_ms} == options
+    assert dict(port.OPTIONS) | {"grpc.keepalive_time_ms": keepalive_ms} == options

@@ -291,7 +291,7 @@ async def test_who_waits_for_a_commit_is_not_silent(gated: Gated, monkeypatch: p
     asof: list[int] = []
     monkeypatch.setattr(
         "poolwarden_collector.shell.loop.engine_loop.judge_sites",
-        lambda pools, anchors, at, sites: asof.append(at) or {},
+        lambda pools, anchors, at, *_: asof.append(at) or {},
     )
     began = gated.world.time
     gated.gate.clear()

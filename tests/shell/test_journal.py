@@ -175,6 +175,7 @@ WRITER = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [1, 7, 40])
 def test_a_kill_keeps_a_whole_prefix(tmp_path: Path, after: int) -> None:
     writer = subprocess.Popen(
@@ -199,6 +200,7 @@ def test_a_kill_keeps_a_whole_prefix(tmp_path: Path, after: int) -> None:
     journal.close()
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_an_error_without_a_trace_and_ends_with_it(tmp_path: Path) -> None:
     """RLIMIT_FSIZE stands in for the disk: writes beyond it fail. In a process of its own, because it stays limited."""
     script = """

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from poolwarden_collector.core.model.events import AgentReported, Tick
+from poolwarden_collector.core.model.events import AgentReported, GateAsked, Tick
 from poolwarden_collector.core.model.host_facts import HostFacts
+from poolwarden_collector.core.model.values import Role
 from poolwarden_collector.shell.agents.budgets import FOLD_MS
 from poolwarden_collector.shell.agents.gateway import TRANSIT_MS, Gateway
 from poolwarden_collector.shell.queue.inbox import Inbox
@@ -28,6 +29,7 @@ async def test_an_event_carries_until_when_the_streams_had_been_read_as_it_came(
     inbox.streams_read(NOW)
     inbox.post(OTHER, Tick())
     assert inbox.oldest() == NOW - 4_000 and inbox.age() == 4_000
+    assert inbox.waited() == 0, "the engine has not kept it waiting"
     first, second = await inbox.next(), await inbox.next()
     assert first is not None and second is not None
     assert (first.at, second.at, inbox.oldest()) == (NOW - 4_000, NOW, None)
@@ -82,3 +84,25 @@ def test_a_report_that_is_kept_back_is_handed_on_when_its_wait_is_over(ago: int,
     door.gateway._folding[1] = session
     door.gateway.hand_on_due()
     assert door.posted == [(POOL, report)] * handed_on
+
+
+@pytest.mark.parametrize(("untaken", "waited", "late"), [(200, 1_500, True), (200, 900, False), (20, 9_000, False)])
+def test_agents_come_in_unless_many_events_wait_for_long(untaken: int, waited: int, late: bool) -> None:
+    """That hosts of a pool wait at the door makes its events old, and must not keep them there."""
+    now = NOW
+    inbox = Inbox(lambda: now)
+    inbox.streams_read(NOW, {POOL: NOW - 60_000})
+    for n in range(untaken):
+        inbox.post(POOL, GateAsked(f"h{n}", 1, "b", Role.MASTER, ""))
+    now += waited
+    gateway = Gateway(SimpleNamespace(now=lambda: now, one_of_several=False), inbox, None, None)  # type: ignore[arg-type]
+    assert inbox.age() == 60_000 + waited and gateway._is_late() is late
+
+
+@pytest.mark.parametrize(("unread", "waited", "late"), [(60, 1_500, True), (60, 900, False), (8, 9_000, False)])
+def test_agents_come_in_unless_many_messages_wait_for_long(unread: int, waited: int, late: bool) -> None:
+    door = Door()
+    door.gateway._inbox = Inbox(lambda: NOW)
+    door.gateway._reading._line |= {n: SimpleNamespace(arrived=NOW - waited) for n in range(unread)}  # type: ignore[misc]
+    assert door.gateway._is_late() is late
+    assert door.gateway._reading.oldest() == NOW - waited

@@ -17,10 +17,10 @@ from poolwarden.v1 import operator_pb2 as pb
 from poolwarden.v1 import operator_pb2_grpc as rpc
 from poolwarden_collector.core.report import pool_line, status
 from poolwarden_collector.core.state.snapshot import Snapshot
-from poolwarden_collector.shell.main import Parts
 from poolwarden_collector.shell.operators import api, names, turns
 from poolwarden_collector.shell.operators.turns import MOST_TURNS, Turns
 from poolwarden_collector.shell.operators.wire import LONG, in_bytes
+from poolwarden_collector.shell.parts import Parts
 from poolwarden_collector.shell.store.journal import Journal
 
 from .many import called, host_of, pools, served, uuid_of
@@ -146,6 +146,7 @@ async def test_each_pool_is_looked_at_once_and_the_journal_as_often_as_for_one(
         assert max(count for _, count in found.values()) == found["one"][1] < 6
 
 
+@pytest.mark.slow
 async def test_the_engine_has_its_turn_after_each_slice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turns, "SLICE_S", 0.0)
     since, most, looks = 0, 0, 0
@@ -203,7 +204,7 @@ async def test_turns_come_after_a_slice_and_are_more_while_events_wait() -> None
     rests = Turns(lambda: waiting[0], lambda: at[0])
     await rests.rest()
     assert ran[0] == 0  # its slice is not over
-    for queued, most in ((0, 1), (5, 5), (100, MOST_TURNS)):
+    for queued, most in ((0, 1), (3, 3), (100, MOST_TURNS)):
         at[0], waiting[0], ran[0] = at[0] + 1, queued, 0
         await rests.rest()
         assert ran[0] == most, queued
@@ -212,6 +213,7 @@ async def test_turns_come_after_a_slice_and_are_more_while_events_wait() -> None
     spinning.cancel()
 
 
+@pytest.mark.slow
 async def test_names_are_quoted_pool_by_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each text is held against its own pool's names: against all of them it would take time by the square of them."""
     held: list[int] = []

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from poolwarden_collector.shell.agents import gateway, patience
+from poolwarden_collector.shell.agents import patience, port
 from poolwarden_collector.shell.agents.budgets import MOST_HOSTS
 from poolwarden_collector.shell.config.config import load
 
@@ -71,7 +71,7 @@ async def test_a_loop_that_was_held_up_has_turns_before_what_comes_after_a_limit
 
 
 async def test_a_herd_that_waits_to_be_taken_keeps_its_places(tmp_path: object) -> None:
-    options = dict(gateway.options(load(write_config(tmp_path, ""))))  # type: ignore[arg-type]
+    options = dict(port.options(load(write_config(tmp_path, ""))))  # type: ignore[arg-type]
     assert options["grpc.server_max_unrequested_time_in_server"] >= 600
     most = options["grpc.server.max_pending_requests"]
     assert most == options["grpc.server.max_pending_requests_hard_limit"] == MOST_HOSTS >= 10_000

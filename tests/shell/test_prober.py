@@ -7,17 +7,20 @@ import contextlib
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from poolwarden_collector.core.evidence.verdict import Verdict
 from poolwarden_collector.core.model.events import CollectorProbed, Event
 from poolwarden_collector.core.model.host_facts import ProbeOutcome
 from poolwarden_collector.core.model.orders import Target
 from poolwarden_collector.core.model.policy import Policy
 from poolwarden_collector.shell.config import certificates
-from poolwarden_collector.shell.loop.prober import Prober, probe_xapi
+from poolwarden_collector.shell.loop.prober import CALM, Prober, is_calm, probe_xapi
 
 from .rig import HOSTS, POOL, mono_ms, until
 
@@ -119,6 +122,60 @@ async def test_the_target_is_probed_again_and_again_until_it_changes(tmp_path: P
         own.aim(POOL, Target("", ""))
         assert own._tasks == {}
         await own.stop()
+
+
+async def test_a_calm_master_is_asked_each_third_time_until_it_is_calm_no_more(tmp_path: Path) -> None:
+    asked: list[str] = []
+    calm = True
+
+    def is_calm(pool: str, host: str) -> bool:
+        asked.append(host)
+        return calm
+
+    async with serving(tmp_path, http(ECHO)) as port:
+        heard: list[CollectorProbed] = []
+        policy = Policy(probe_interval=20, probe_timeout=19)
+        own = Prober(lambda pool: policy, lambda pool, event: heard.append(event), mono_ms, port=port, calm=is_calm)  # type: ignore[arg-type,func-returns-value]
+        own.aim(POOL, Target(HOSTS[0], "127.0.0.1"))
+        await until(lambda: sum(e.outcome is ProbeOutcome.ANSWERED for e in heard) >= 4)
+        answered = sum(e.outcome is ProbeOutcome.ANSWERED for e in heard)
+        assert (CALM - 1) * (answered - 1) <= len(asked) <= (CALM - 1) * answered, "each interval it may end"
+        calm = False
+        begun = len(heard)
+        await until(lambda: len(heard) >= begun + 3)
+        asked.clear()
+        begun = len(heard)
+        await until(lambda: len(heard) >= begun + 3)
+        assert len(asked) <= len(heard) - begun + 1, "each time"
+        await own.stop()
+
+
+async def test_an_answer_that_fails_is_asked_for_again_at_once_however_calm_its_pool_is(tmp_path: Path) -> None:
+    heard: list[CollectorProbed] = []
+    asked: list[str] = []
+    policy = Policy(probe_interval=20, probe_timeout=19)
+    async with serving(tmp_path, None) as port:
+        own = Prober(
+            lambda pool: policy,
+            lambda pool, event: heard.append(event),  # type: ignore[arg-type,func-returns-value]
+            mono_ms,
+            port=port,
+            calm=lambda pool, host: not asked.append(host),  # type: ignore[func-returns-value]
+        )
+        own.aim(POOL, Target(HOSTS[0], "127.0.0.1"))
+        await until(lambda: len(heard) >= 4)
+        assert not asked
+        await own.stop()
+
+
+async def test_calm_is_a_pool_that_is_well_and_whose_masters_agent_has_its_stream() -> None:
+    roster, sessions = SimpleNamespace(pools={}), SimpleNamespace(of={HOSTS[0]: "a stream"}.get)
+    calm = partial(is_calm, roster, sessions)  # type: ignore[arg-type]
+    assert not calm(POOL, HOSTS[0])
+    for verdict in Verdict:
+        roster.pools[POOL] = SimpleNamespace(live=SimpleNamespace(verdict=SimpleNamespace(word=verdict.word)))
+        assert calm(POOL, HOSTS[0]) is (verdict is Verdict.HEALTHY)
+        assert not calm(POOL, HOSTS[1]), "its agent is gone"
 
 
 async def test_a_pool_that_is_not_to_be_probed_is_not() -> None:

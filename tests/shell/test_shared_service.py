@@ -488,7 +488,7 @@ async def test_a_pool_that_stands_still_says_nothing_of_its_site_and_holds_up_no
             assert await a.inbox.next() == Happening(OTHER, ev.Tick(), a.time)
         seen: list[tuple[set[str], int]] = []
 
-        def judged(pools: Any, anchors: Any, asof: int, before: Any) -> Any:
+        def judged(pools: Any, anchors: Any, asof: int, *_: Any) -> Any:
             seen.append((set(pools), asof))
             return {}
 

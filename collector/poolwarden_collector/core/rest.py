@@ -9,7 +9,8 @@ such a step reads as its instant and as the numbers of the agents' facts, and ea
 Rules
 -----
 * The pool, but for the numbers in its agents' facts, and the site must be the same: who keeps a ``Rest`` drops it when
-  one of them is another. How late the collector is (``Site.behind_ms``) only moves ``asof``, forward alone.
+  one of them is another. How late the collector is (``Site.behind_ms``) only moves ``asof``, forward alone. What goes
+  with ``asof`` has a deadline on that clock: a collector that is late would else have more to do for each pool.
 * A report at rest is taken in by ``intake`` as any other. It is only that (``taken_in``) where this changes numbers of
   that agent's facts and nothing else, and every comparison of the rest turns out with them as it did.
 * A whole step that was due and has changed numbers alone again (``goes_on``) leaves a pool for which the same rest
@@ -88,7 +89,7 @@ class Bound:
     """A comparison that was made: is ``slope * clock + sum of told numbers + constant`` below zero?
 
     ``told``: numbers by their place in ``Noted.numbers``, negative where it is subtracted. ``heard``: the clock is
-    ``asof``, which is behind ``now`` or equal to it.
+    ``asof``, which is behind ``now`` or equal to it, and never goes back.
     """
 
     slope: int
@@ -113,10 +114,8 @@ class Bound:
         return _NEVER
 
     def holds(self, steady: int, now: Ms, late: Ms) -> bool:
-        """On its own clock; ``asof`` may be as late as this, and up to date at once."""
-        if (self.slope * now + steady < 0) is not self.below:
-            return False
-        return not self.heard or (self.slope * (now - late) + steady < 0) is self.below
+        """Does it turn out as it did, on its own clock? ``late``: how far ``asof`` is behind."""
+        return (self.slope * (now - late if self.heard else now) + steady < 0) is self.below
 
 
 class Noted:
@@ -329,7 +328,9 @@ class Late:
 
 
 class Rest:
-    """No step does anything before ``until``, with the same pool and site, while the collector is as late as this."""
+    """No step does anything while ``now`` is before ``until`` and ``asof`` before ``heard_until``, with the same pool
+    and site, while the collector is as late as this.
+    """
 
     def __init__(self, noted: Noted) -> None:
         self._numbers, self._pinned = noted.numbers, noted.pinned
@@ -342,16 +343,20 @@ class Rest:
         used = self._of.keys() | self._pinned
         self._places = {place: at for place, at in noted.places.items() if at in used}
         self._least_late, self._most_late = noted.least_late, noted.most_late
-        self.until = self._first()
+        self.until, self.heard_until = self._first()
 
-    def _first(self) -> Ms:
-        numbers = self._numbers
-        return min((bound.flips_at(bound.steady(numbers)) for bound in self._bounds), default=_NEVER)
+    def _first(self) -> tuple[Ms, Ms]:
+        """The next deadlines on both clocks."""
+        first, numbers = [_NEVER, _NEVER], self._numbers
+        for bound in self._bounds:
+            first[bound.heard] = min(first[bound.heard], bound.flips_at(bound.steady(numbers)))
+        return first[False], first[True]
 
     def holds(self, now: Ms, late: Ms) -> bool:
-        if now >= self.until:
-            self.until = self._first()  # what was told since has moved its deadlines
-        return now < self.until and self._least_late <= late <= self._most_late
+        if now >= self.until or now - late >= self.heard_until:
+            self.until, self.heard_until = self._first()  # what was told since has moved its deadlines
+        in_time = now < self.until and now - late < self.heard_until
+        return in_time and self._least_late <= late <= self._most_late
 
     def takes(self, told: list[tuple[Place, int]], now: Ms, late: Ms) -> bool:
         """These numbers are others now: is everything as it was with them? Then the rest goes on with them."""
@@ -362,20 +367,20 @@ class Rest:
         numbers = self._numbers
         before = {at: numbers[at] for at in changes}
         self._put(changes)
-        until = self._until_with(changes, now, late)
-        if until is None:
+        deadlines = self._deadlines_with(changes, now, late)
+        if deadlines is None:
             self._put(before)
             return False
-        self.until = until
+        self.until, self.heard_until = deadlines
         return True
 
     def _put(self, values: dict[int, int]) -> None:
         for at, value in values.items():
             self._numbers[at] = value
 
-    def _until_with(self, changes: Iterable[int], now: Ms, late: Ms) -> Ms | None:
-        """The deadline with these numbers as they are now; None: one of their comparisons turns out otherwise."""
-        until, numbers, seen = self.until, self._numbers, set()
+    def _deadlines_with(self, changes: Iterable[int], now: Ms, late: Ms) -> tuple[Ms, Ms] | None:
+        """Both with these numbers as they are now; None: one of their comparisons turns out otherwise."""
+        first, numbers, seen = [self.until, self.heard_until], self._numbers, set()
         for at in changes:
             for bound in self._of.get(at, ()):
                 if id(bound) not in seen:
@@ -383,8 +388,8 @@ class Rest:
                     steady = bound.steady(numbers)
                     if not bound.holds(steady, now, late):
                         return None
-                    until = min(until, bound.flips_at(steady))
-        return until
+                    first[bound.heard] = min(first[bound.heard], bound.flips_at(steady))
+        return first[False], first[True]
 
 
 def rest_of(pool: Pool, now: Ms, site: Site) -> Rest | None:

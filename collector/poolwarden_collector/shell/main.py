@@ -15,7 +15,6 @@ import resource
 import signal
 import sys
 from collections.abc import Iterator, Sized
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,7 +56,7 @@ from poolwarden_collector.shell.loop.journal_upkeep import JournalUpkeep
 from poolwarden_collector.shell.loop.neighbourhood import Neighbourhood
 from poolwarden_collector.shell.loop.ownerships import Ownerships
 from poolwarden_collector.shell.loop.performer import Performer, Replies, order_sender, power_leave
-from poolwarden_collector.shell.loop.prober import Prober
+from poolwarden_collector.shell.loop.prober import Prober, is_calm
 from poolwarden_collector.shell.loop.service import Service
 from poolwarden_collector.shell.loop.shared_service import SharedService
 from poolwarden_collector.shell.migration.commands import copy_etcd, generation, store
@@ -65,8 +64,10 @@ from poolwarden_collector.shell.migration.place import Refused
 from poolwarden_collector.shell.operators.api import OperatorApi
 from poolwarden_collector.shell.operators.enrolments import EnrolmentsApi
 from poolwarden_collector.shell.page.commands import web_user
+from poolwarden_collector.shell.parts import Parts, Several
 from poolwarden_collector.shell.queue.inbox import Inbox
 from poolwarden_collector.shell.reload import Followers, Reloader
+from poolwarden_collector.shell.serving_loop import ServingLoop
 from poolwarden_collector.shell.store.backup import FILES, BackupError, back_up, stamp
 from poolwarden_collector.shell.store.capsules import Capsules
 from poolwarden_collector.shell.store.journal import Journal, JournalError
@@ -84,41 +85,6 @@ DEFAULT_CONFIG = Path("/etc/poolwarden/collector.toml")
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Several:
-    """What one of several collectors has besides: its way to etcd, and the pools that it owns."""
-
-    etcd: EtcdClient
-    ownerships: Ownerships
-    neighbours: Neighbourhood
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """A whole collector, put together and not begun."""
-
-    service: Service
-    inbox: Inbox
-    journal: Journal
-    gateway: Gateway
-    fencer: Fencer
-    prober: Prober
-    outbox: Outbox
-    diskless: Diskless
-    heartbeat: Heartbeat
-    hooks: Hooks
-    telemetry: Telemetry
-    upkeep: JournalUpkeep
-    operators: OperatorApi
-    messages: PoolMessages
-    enrolments: Enrolments
-    reloader: Reloader
-    capsules: CapsuleIntake
-    metrics: Exporter | None = None  # None: they are off
-    page: PageServer | None = None  # None: it is off
-    several: Several | None = None  # None: this collector is alone
-
-
 def assemble(config: Config, journal: Journal, one_of_several: bool = False) -> Parts:
     """Put a collector together around an open journal whose epoch has begun; to be called in the event loop.
 
@@ -133,7 +99,7 @@ def assemble(config: Config, journal: Journal, one_of_several: bool = False) -> 
         Replies(),
     )
     fencer = _fencer(config, roster, inbox, sessions)
-    prober = Prober(lambda pool: roster.config.policy_of(pool), inbox.post, clock.mono_ms, config.anchors)
+    prober = _prober(config, roster, inbox, sessions)
     messages = PoolMessages(roster, order_sender(roster, sessions))
     performer = Performer(roster, sessions, fencer, prober, replies, inbox, messages)
     telemetry = Telemetry(config.state_dir, roster.tally)
@@ -172,7 +138,7 @@ def assemble(config: Config, journal: Journal, one_of_several: bool = False) -> 
     )  # fmt: skip
     owner_of = _joined(operators, several) if several is not None else ours
     gateway = Gateway(roster, inbox, sessions, enrolled.enrolment, telemetry, Signer(order_key), capsules, owner_of)
-    service.on_read(gateway.hand_on_due, gateway.lag)
+    service.on_read(gateway.hand_on_due, gateway.lag, gateway.unread)
     return Parts(
         service, inbox, journal, gateway, fencer, prober, outbox, diskless, heartbeat, hooks, telemetry,
         JournalUpkeep(journal, service.write, lambda: roster.config.journal), operators, messages, enrolled, reloader,
@@ -194,6 +160,11 @@ def _several(
     agents = sessions.__len__
     ownerships = Ownerships(etcd, store.names, membership, service, agents)
     return Several(etcd, ownerships, Neighbourhood(etcd, store.names, ownerships, service, agents))
+
+
+def _prober(config: Config, roster: Roster, inbox: Inbox, sessions: Sessions) -> Prober:
+    policy_of = lambda pool: roster.config.policy_of(pool)  # noqa: E731
+    return Prober(policy_of, inbox.post, clock.mono_ms, config.anchors, calm=partial(is_calm, roster, sessions))
 
 
 def _hooks(journal: Journal, service: Service, outbox: Outbox) -> Hooks:
@@ -383,7 +354,8 @@ def run(file: Path) -> int:
     _many_files()
     try:
         config = load(file)
-        asyncio.run(_until_signalled(config))
+        with asyncio.Runner(loop_factory=ServingLoop) as runner:
+            runner.run(_until_signalled(config))
     except ConfigError as error:
         return _say(str(error), EXIT_CONFIG)
     except JournalError as error:

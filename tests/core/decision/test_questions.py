@@ -226,6 +226,7 @@ def test_a_denied_kill_aborts_and_is_not_asked_again() -> None:
     assert again is not None and again.open and "denied by alice" in again.standstill.why
 
 
+@pytest.mark.slow
 def test_a_denied_kill_is_asked_again_when_another_vm_is_at_stake() -> None:
     g = at_stake("a")
     said(g, "deny")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from poolwarden_collector.core.decision.storm_brake import Blind, judge_sites
+from poolwarden_collector.core.decision.storm_brake import Blind, Heard, judge_sites
 from poolwarden_collector.core.model.hello import Hello
 from poolwarden_collector.core.model.policy import Policy
 from poolwarden_collector.core.state.live import AgentState, Pool, PoolLive
@@ -143,3 +143,37 @@ def test_the_most_cautious_policy_of_a_site_counts() -> None:
     storm(bold, 6)
     shy.now = bold.now
     assert judge_sites(bold.pools() | shy.pools(), (), bold.now, {})
+
+
+def test_a_pool_of_which_less_has_been_heard_is_judged_as_of_then() -> None:
+    """Hosts of it wait to be let in: what they say is not heard, and they are not silent."""
+    w = Pools(20)
+    storm(w, 10)
+    waits = dict.fromkeys(list(w.heard)[:10], NOW + 1_000)
+    assert judge_sites(w.pools(), (), w.now, {}, waits) == {}
+    assert judge_sites(w.pools(), (), w.now, {}, dict.fromkeys(list(w.heard)[:5], NOW + 1_000))[""].why.startswith(
+        "10 "
+    )
+    assert judge_sites(w.pools(), (), w.now, {}, dict.fromkeys(w.heard, w.now + 60_000)), (
+        "nobody is judged ahead of time"
+    )
+
+
+def test_who_is_not_asked_before_he_can_be_silent_is_found_when_he_is() -> None:
+    """The same judgement with and without what is remembered of who was heard, at each instant of a storm."""
+    w, remembered, found = Pools(20), Heard(), []
+    for at in range(0, 20_000, 250):
+        w.now = NOW + at
+        if at == 5_000:
+            for name in list(w.heard)[:10]:
+                w.silence(name, 1)
+        if at == 12_000:
+            w.policy = replace(w.policy, report_interval=1_000, suspect_after=2_000)
+        if at == 15_000:
+            for name in list(w.heard)[:10]:
+                w.heard[name] = {**dict.fromkeys(w.heard[name], 0), 7: NOW + 1_000}
+        plain = judge_sites(w.pools(), (), w.now, w.before)
+        assert judge_sites(w.pools(), (), w.now, w.before, {}, remembered) == plain, at
+        w.before = plain
+        found.append(bool(plain))
+    assert found[30:60] != found[:30] and any(found) and not all(found)

@@ -135,6 +135,7 @@ def test_its_off_proves_nothing() -> None:
     assert g.promoted() == []
 
 
+@pytest.mark.slow
 def test_two_swapped_bmcs_are_both_unbound_by_the_name_of_the_other() -> None:
     g = pool(DeviceIdentity(serials=("dmi-2",)))
     g.host(2).says = DeviceIdentity(serials=("dmi-1",))
@@ -152,6 +153,7 @@ def test_what_two_hosts_have_in_common_names_neither() -> None:
     assert not bound(g) and "names no machine" in g.pool.live.power["bmc-1"].unbound
 
 
+@pytest.mark.slow
 def test_a_device_that_names_another_machine_later_is_bound_no_more() -> None:
     """S43's cousin: a BMC's address went to another machine, by DHCP or by hand, while the host lives."""
     g = Guarded()
@@ -228,6 +230,7 @@ def test_the_word_needs_a_name_a_reason_a_living_host_and_a_device_that_reads_on
     assert not g.pool.record.devices.attested
 
 
+@pytest.mark.slow
 def test_the_word_takes_a_device_out_of_its_quarantine_once_it_reads_on_again() -> None:
     g = Guarded()
     g.host(2).power = Power.OFF

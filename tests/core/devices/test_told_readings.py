@@ -60,6 +60,7 @@ def test_another_failover_is_told_anew(failover: str) -> None:
     assert told(not_told(state), OFF, "f", 0)[1]
 
 
+@pytest.mark.slow
 def test_a_host_that_was_heard_in_between_is_told_anew() -> None:
     g = Guarded(devices=True)
 

@@ -30,6 +30,7 @@ def test_a_xapi_that_answers_a_boot_later_makes_no_liar(boots_for: int, truthful
     assert not any(reading.power is Power.OFF for reading in readings), "void either way"
 
 
+@pytest.mark.slow
 def test_it_is_heard_in_its_new_boot_and_bound_again() -> None:
     g = Guarded(policy=Policy(quiet_time=QUIET, mode="ask"))
     g.cut_power()

@@ -44,6 +44,7 @@ def seen(g: Guarded, **changes: object) -> None:
     g.facts = facts  # type: ignore[method-assign]
 
 
+@pytest.mark.slow
 def test_the_database_is_pushed_at_its_interval_by_the_master_alone() -> None:
     g = guarded()
     g.run(HOURLY - 20_000)
@@ -55,6 +56,7 @@ def test_the_database_is_pushed_at_its_interval_by_the_master_alone() -> None:
     assert pushes(g) == 2 and not ready(g)
 
 
+@pytest.mark.slow
 def test_a_failed_push_is_a_readiness_reason_until_one_succeeds() -> None:
     g = guarded()
     fails = [True]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from tests.core.pool import Guarded, Host, uuid
 
 from poolwarden_collector.core.model import events as ev
@@ -72,6 +73,7 @@ def test_a_device_that_does_not_tell_is_no_proof_that_lacks_one_reading() -> Non
     assert g.urgencies()[1] > Urgency.PROOF
 
 
+@pytest.mark.slow
 def test_a_reading_that_was_ordered_by_day_is_hastened_once_where_it_is_waited_for() -> None:
     g = Slow()
     g.held = {"bmc-1"}

@@ -11,6 +11,7 @@ Rules
   tip the scales.
 * A storm lasts as long as those that fell silent in it stay silent in such numbers. That a minute has passed proves
   nothing; a site that will not come back is released by a person (``storm_pools``, ``storm_percent``).
+* Who waits to be let in, or whose call waits, is not silent: its pool is judged as of when all of it had been heard.
 * After it the shell gives the site's pools their quiet time again, and each is judged anew.
 """
 
@@ -19,7 +20,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from operator import attrgetter
+from types import MappingProxyType
 
+from poolwarden_collector.core.model.policy import Policy
 from poolwarden_collector.core.model.values import Ms, PoolId
 from poolwarden_collector.core.state.live import Pool
 
@@ -35,33 +38,62 @@ class Blind:
     began: Ms
 
 
+class Heard:
+    """Until when every agent of each pool counts as heard, by its newest messages: nobody of it is asked before that.
+
+    The newest message of an agent only gets newer; others are asked anew with another policy or number of agents.
+    """
+
+    def __init__(self) -> None:
+        self._until: dict[PoolId, tuple[Policy, int, Ms]] = {}
+
+    def some_silent(self, uuid: PoolId, pool: Pool, now: Ms) -> bool:
+        """Is one of this pool's agents silent?"""
+        agents, known = pool.live.agents, self._until.get(uuid)
+        if known is not None and now < known[2] and known[0] is pool.policy and known[1] == len(agents):
+            return False
+        if not agents:
+            return False
+        until: Ms = min(map(_last_heard, agents.values())) + pool.policy.suspect_after
+        self._until[uuid] = pool.policy, len(agents), until
+        return now >= until
+
+
 def judge_sites(
-    pools: Mapping[PoolId, Pool], anchors: tuple[bool, ...], now: Ms, before: Mapping[str, Blind]
+    pools: Mapping[PoolId, Pool],
+    anchors: tuple[bool, ...],
+    now: Ms,
+    before: Mapping[str, Blind],
+    of_pools: Mapping[PoolId, Ms] = MappingProxyType({}),
+    heard: Heard | None = None,
 ) -> dict[str, Blind]:
     """The sites towards which the collector must consider itself blind; ``before`` is this function's last answer.
 
     ``anchors`` says for each configured network anchor whether it answered; without anchors only the storm brake
-    counts.
+    counts. ``of_pools``: of which less has been heard than all that came before ``now``. ``heard``: the same one each
+    time, where there are many pools.
     """
-    sites: dict[str, list[Pool]] = {}
-    for pool in pools.values():
-        sites.setdefault(pool.policy.site, []).append(pool)
     if anchors and not any(anchors):
         why = f"none of its {len(anchors)} network anchors answers"
+        sites = {pool.policy.site for pool in pools.values()}
         return {site: Blind(why, before[site].began if site in before else now) for site in sites}
+    heard = heard or Heard()
+    silent: dict[str, list[tuple[Pool, Ms]]] = {}
+    for uuid, pool in pools.items():
+        asof = min(now, of_pools.get(uuid, now)) if of_pools else now
+        if heard.some_silent(uuid, pool, asof):
+            silent.setdefault(pool.policy.site, []).append((pool, asof))
     found = {}
-    for site, members in sites.items():
+    for site, those in silent.items():
         began = before[site].began if site in before else now
-        if why := _storm(site, members, now, began):
+        counts = [count for pool, asof in those if (count := _fell_silent(pool, asof, began - STORM_WINDOW_MS))]
+        if counts and (why := _storm(site, [pool for pool in pools.values() if pool.policy.site == site], counts)):
             found[site] = Blind(why, began)
     return found
 
 
-def _storm(site: str, pools: list[Pool], now: Ms, began: Ms) -> str:
-    """Why this is a storm, if it is one that began at ``began``; empty otherwise."""
-    silent = [count for pool in pools if (count := _fell_silent(pool, now, began - STORM_WINDOW_MS))]
-    if not silent:
-        return ""
+def _storm(site: str, pools: list[Pool], silent: list[int]) -> str:
+    """Why this is a storm, with so many silent agents in each of some pools, if it is one; empty otherwise."""
     agents = sum(len(pool.live.agents) for pool in pools)
     most = min(pool.policy.storm_pools for pool in pools)
     percent = min(pool.policy.storm_percent for pool in pools)
@@ -74,12 +106,9 @@ def _storm(site: str, pools: list[Pool], now: Ms, began: Ms) -> str:
 
 def _fell_silent(pool: Pool, now: Ms, since: Ms) -> int:
     """How many agents of this pool are silent, and became so not before ``since``. A goodbye is no silence."""
-    after, agents = pool.policy.suspect_after, pool.live.agents
-    # Several times a second of all pools, of most of which everybody is heard.
-    if not agents or now - min(map(_last_heard, agents.values())) < after:
-        return 0
+    after = pool.policy.suspect_after
     return sum(
         1
-        for agent in agents.values()
+        for agent in pool.live.agents.values()
         if now - agent.last_heard >= after and agent.last_heard + after >= since and not agent.goodbye
     )

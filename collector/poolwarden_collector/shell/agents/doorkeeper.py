@@ -1,13 +1,13 @@
 """Connections to a port of the collector that say nothing: bounded in number, so that they take nobody's place.
 
-gRPC closes a connection without a handshake, or without a stream, after some seconds (gateway.py, OPTIONS). How many
+gRPC closes a connection without a handshake, or without a stream, after some seconds (port.py, OPTIONS). How many
 there are meanwhile it does not bound for each address, so they are counted here once a second. Of those that are too
 many the oldest are shut: 256 of an address (four pools of 64 hosts behind one that reconnect at once), 2,048 in all.
 
 An agent whose call gRPC has not handed over yet has said something, and cannot be told from one that says nothing. So
-while agents come in, and for some looks after, it is 16,384 of whatever address: a herd of 10,000, behind one address
-too, is let in (measured: 21 kB for each connection without TLS, 61 kB with it). Only who has a host's certificate
-makes a call, and gRPC's own limits of time hold meanwhile.
+while agents come in, or calls are known to wait (call_watch.py), and for some looks after, it is 16,384 of whatever
+address: a herd of 10,000, behind one address too, is let in (measured: 21 kB for each connection without TLS, 61 kB
+with it). Only who has a host's certificate makes a call, and gRPC's own limits of time hold meanwhile.
 
 The sockets are gRPC's own; they are found among this process's open files (proc(5)) by the port that they are at, and
 shut, not closed: gRPC sees the end of the connection and closes it itself. With thousands of agents a look is nearly
@@ -44,14 +44,19 @@ def peer_of(text: str) -> Peer:
 
 class Doorkeeper:
     """``speaking``: the other ends that have a stream now; ``shut``: is told how many were shut; ``calls``: how many
-    agents have come in since the start."""
+    agents have come in since the start; ``calls_wait``: are there some that gRPC has not handed over for long."""
 
     def __init__(
-        self, speaking: Callable[[], set[Peer]], shut: Callable[[int], None], calls: Callable[[], int] = lambda: 0
+        self,
+        speaking: Callable[[], set[Peer]],
+        shut: Callable[[int], None],
+        calls: Callable[[], int] = lambda: 0,
+        calls_wait: Callable[[], bool] = lambda: False,
     ) -> None:
         self._speaking = speaking
         self._shut = shut
         self._calls = calls
+        self._calls_wait = calls_wait
         self._called = 0
         self._quiet_looks = HERD_LOOKS  # since an agent came in
         self._seen: dict[Peer, int] = {}  # in which look a connection was seen first
@@ -82,9 +87,9 @@ class Doorkeeper:
         return sum(_shut(mute[peer], port, peer) for peer in too_many)
 
     def _herd(self) -> bool:
-        """Do agents come in, by this look?"""
+        """Do agents come in, by this look, or would they?"""
         called = self._calls()
-        self._quiet_looks = 0 if called != self._called else self._quiet_looks + 1
+        self._quiet_looks = 0 if called != self._called or self._calls_wait() else self._quiet_looks + 1
         self._called = called
         return self._quiet_looks < HERD_LOOKS
 

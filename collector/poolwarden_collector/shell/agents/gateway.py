@@ -21,11 +21,10 @@ Rules
   (doorkeeper.py).
 * A stream that ends is reported as gone *without* a goodbye, however it ended (grpc.aio's loop just ends on a lost
   connection); only a Goodbye message is one.
-* Keepalive 2 s / 1 s finds a cut link in about 1.6 s. Agents ping as often, and are not punished for it. Where every
-  pool reports less often than that, the collector's own pings are for links on which a report is overdue.
+* What is read has a share of each turn of the loop (reading_turns.py), and where that is not enough no further agent is
+  let in (entrance.py): who is in is guarded, who waits is not silent, and neither keeps an operator waiting.
 * Of a limit of time only what this process had time to read in counts (patience.py); a call that gRPC has not handed
   over yet waits ten minutes. Who is cut because the collector is late would make it later.
-* Certificates are read at every handshake: a renewed file is used from the next stream on, without a restart.
 """
 
 from __future__ import annotations
@@ -33,7 +32,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -44,13 +42,17 @@ from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_collector.core.model.events import AgentReported, Event, HostElsewhere, HostRefused
 from poolwarden_collector.core.model.values import HostId, Ms, PoolId
 from poolwarden_collector.shell import clock
-from poolwarden_collector.shell.agents import patience
-from poolwarden_collector.shell.agents.budgets import FOLD_MS, LONGEST, MOST_HOSTS, Account, Accounts, OverBudget
+from poolwarden_collector.shell.agents import call_watch, patience
+from poolwarden_collector.shell.agents.budgets import FOLD_MS, Account, Accounts, OverBudget
+from poolwarden_collector.shell.agents.call_watch import CallWatch
 from poolwarden_collector.shell.agents.doorkeeper import Doorkeeper, Peer, peer_of, shut
 from poolwarden_collector.shell.agents.elsewhere import CAPABILITY, NOBODYS, Elsewhere, OwnerOf, ours, send_on
+from poolwarden_collector.shell.agents.entrance import Entrance, GivenUp
 from poolwarden_collector.shell.agents.messages import orders
 from poolwarden_collector.shell.agents.messages.bounds import LONGEST_NAME, Implausible, admit
 from poolwarden_collector.shell.agents.messages.wire import NoMessage, envelope
+from poolwarden_collector.shell.agents.port import credentials, options
+from poolwarden_collector.shell.agents.reading_turns import ReadingTurns
 from poolwarden_collector.shell.agents.sessions import MOST_KEPT_BACK, MOST_WAITING, Kept, Session, Sessions
 from poolwarden_collector.shell.agents.stream import StreamState
 from poolwarden_collector.shell.agents.trust import warnings
@@ -60,12 +62,10 @@ from poolwarden_collector.shell.plain_text import cut, printable
 from poolwarden_collector.shell.store.journal import JournalError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from poolwarden_collector.shell.agents.capsules import CapsuleIntake
     from poolwarden_collector.shell.agents.roster import Roster
     from poolwarden_collector.shell.agents.signing import Signer
-    from poolwarden_collector.shell.config.config import Config, Tls
+    from poolwarden_collector.shell.config.config import Tls
     from poolwarden_collector.shell.queue.inbox import Inbox
     from poolwarden_collector.shell.store.telemetry import Telemetry
 
@@ -78,38 +78,13 @@ LATE_A_SECOND = 8  # of one account: the more of them are kept back, the longer 
 MOST_LATE = 4_096  # such refusals at a time; what is more is refused at once
 TELL_EVERY_MS = 1_000  # a pool is told of its host's refusals so often at most
 STOPPING = "the collector stops"
-MESSAGE_LIMIT = max(LONGEST.values()) + 64 * 1024  # gRPC's own, above those that are told by name
-SEND_LIMIT = 8 * 1024 * 1024
+MANY_UNREAD = 32  # messages that wait: so many do so because of the load, fewer because this process had no turn
+MANY_UNTAKEN = 128  # events that wait for the engine
+LATE_MS = 1_000  # what has waited for longer is late: no further agent is let in
+OWN_SOCKET = "calls"  # in the state's folder, for calls of the collector's own (call_watch.py)
 TRANSIT_MS = 30_000  # a message that was read longer ago tells nothing of how late reading is now
 RENEW_AGAIN_S = 900  # after a certificate could not be renewed
 _STOP_GRACE_S = 1.0
-
-KEEPALIVE, KEEPALIVE_MS = "grpc.keepalive_time_ms", 2_000
-OVERDUE_MS = 1_000
-
-OPTIONS = (
-    ("grpc.max_receive_message_length", MESSAGE_LIMIT),
-    ("grpc.max_send_message_length", SEND_LIMIT),
-    (KEEPALIVE, KEEPALIVE_MS),
-    ("grpc.keepalive_timeout_ms", 1_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 500),
-    ("grpc.http2.max_ping_strikes", 0),
-    ("grpc.so_reuseport", 0),
-    # No ping with each report to learn how much the link takes: reports are small, and what is bigger is let in anyway.
-    ("grpc.http2.bdp_probe", 0),
-    # A connection that says nothing: without TLS and HTTP/2's first frame, without a stream, with many of them.
-    ("grpc.server_handshake_timeout_ms", 5_000),
-    ("grpc.max_connection_idle_ms", 10_000),
-    ("grpc.max_concurrent_streams", 8),
-    ("grpc.max_metadata_size", 8 * 1024),
-    # gRPC hands calls over one by one, each within some turns of the loop. Those of a herd that wait for it keep their
-    # places (gRPC's own: 30 s, 1,000 calls): each that is cut comes again by a new handshake, and no herd gets smaller.
-    ("grpc.server_max_unrequested_time_in_server", 600),
-    ("grpc.server.max_pending_requests", MOST_HOSTS),
-    ("grpc.server.max_pending_requests_hard_limit", MOST_HOSTS),
-)
 
 _log = logging.getLogger(__name__)
 
@@ -153,6 +128,9 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
         self._transits: dict[int, tuple[Ms, Ms, PoolId]] = {}  # of each stream's newest message: arrival and transit
         self._folding: dict[int, Session] = {}  # streams of which a report waits to be handed on, by their numbers
         self._speaking: Counter[Peer] = Counter()
+        self._reading = ReadingTurns(lambda: len(inbox) > MANY_UNTAKEN)
+        self._entrance = Entrance(roster.now, self._is_late, lambda pool: sessions.has_pool(pool))
+        self._watch = CallWatch(roster.now)
         self._doorkeeper: asyncio.Task[None] | None = None
         self._server: grpc.aio.Server | None = None
         self.port = 0
@@ -165,13 +143,19 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
             self.port = server.add_secure_port(listen, credentials(tls))
         except RuntimeError as error:
             raise OSError(f"{listen}: cannot be listened on ({error})") from error
+        own = self._roster.config.state_dir / OWN_SOCKET
+        call_watch.listen(server, own)
         await server.start()
         self._server = server
-        keeper = Doorkeeper(lambda: set(self._speaking), self._shut_mute, lambda: self._calls)
+        self._watch.start(own)
+        self._roster.at_entrance = self._entrance.waiting
+        keeper = Doorkeeper(lambda: set(self._speaking), self._shut_mute, lambda: self._calls, self._calls_wait)
         self._doorkeeper = asyncio.ensure_future(keeper.watch(self.port))
 
     async def stop(self) -> None:
         """Stop accepting, end every stream."""
+        self._entrance.close()
+        await self._watch.stop()
         self._sessions.close_all(STOPPING)
         if self._doorkeeper is not None:
             self._doorkeeper.cancel()
@@ -180,10 +164,17 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
 
     def service(self, handler_call_details: Any) -> Any:
         """Attach, with messages as bytes; every other method is refused as a stream too many is."""
+        if handler_call_details.method == call_watch.METHOD:
+            return grpc.unary_unary_rpc_method_handler(self._own_call)
         known = handler_call_details.method == ATTACH
         return grpc.stream_stream_rpc_method_handler(
             self.attach if known else self._unknown, None, pb.CollectorMessage.SerializeToString
         )
+
+    async def _own_call(self, said: object, context: Any) -> bytes:
+        if not context.peer().startswith("unix:"):
+            await self._unknown(said, context)
+        return b""
 
     async def _unknown(self, _: object, context: Any) -> None:
         account = self._accounts.of("", context.peer())
@@ -201,14 +192,16 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
             self._over_budget(proven, refusal)
             await self._refuse_late(context, account, grpc.StatusCode.RESOURCE_EXHAUSTED, f"refused: {refusal}")
             return
+        peer = peer_of(context.peer())
         try:
+            if who is not None:
+                await self._let_in(who, peer)
             session = await self._admit(context, who, account)
         except Refused as refusal:
             await context.abort(refusal.code, refusal.text)
             return
         reader = asyncio.ensure_future(self._read(session, context, account))
         writer = asyncio.ensure_future(self._write(session, context))
-        peer = peer_of(context.peer())
         self._speaking[peer] += 1
         try:
             await session.over.wait()
@@ -219,7 +212,9 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
             reader.cancel()
             stuck = not writer.done()
             writer.cancel()
-            self._speaking -= Counter((peer,))
+            self._speaks_no_more(peer)
+            if session.closing is None:
+                self._reading.last(session.state.stream)
             self._ended(session)
         if session.closing and session.closing != STOPPING:
             _log.info("stream %d of host %s ends: %s", session.state.stream, session.host, session.closing)
@@ -228,6 +223,21 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
             await asyncio.sleep(HELLO_WITHIN_S)  # gRPC cancels this call when it sees the connection's end
         elif session.closing:
             await context.abort(session.code, session.closing)
+
+    async def _let_in(self, who: Identity, peer: Peer) -> None:
+        """Wait for this host's turn to come in."""
+        self._speaking[peer] += 1
+        try:
+            await self._entrance.enter(who.host, who.pool or self._roster.pool_of(who.host))
+        except GivenUp:
+            raise Refused(grpc.StatusCode.ABORTED, "a newer stream of this host waits to be let in") from None
+        finally:
+            self._speaks_no_more(peer)
+
+    def _speaks_no_more(self, peer: Peer) -> None:
+        self._speaking[peer] -= 1
+        if not self._speaking[peer]:
+            del self._speaking[peer]
 
     async def _write(self, session: Session, context: Any) -> None:
         try:
@@ -377,8 +387,10 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
     async def _next(self, context: Any, account: Account) -> pb.AgentMessage | None:
         """The next message; None at the end. Raises OverBudget, NoMessage."""
         raw = await context.read()
-        if raw is grpc.aio.EOF:
-            return None
+        return None if raw is grpc.aio.EOF else self._parsed(raw, account)
+
+    def _parsed(self, raw: bytes, account: Account) -> pb.AgentMessage:
+        """Raises OverBudget, NoMessage."""
         account.message(envelope(raw), self._roster.now())
         try:
             return pb.AgentMessage.FromString(raw)
@@ -409,29 +421,37 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
 
     async def _read(self, session: Session, context: Any, account: Account) -> None:
         try:
-            while (message := await self._next(context, account)) is not None:
-                if message.WhichOneof("body") == "hello":
-                    session.close("a second Hello on the same stream")
-                    return
-                if not session.sent_on:
-                    self._hear(session, message)
+            while (raw := await context.read()) is not grpc.aio.EOF and session.closing is None:
+                recv, wall = self._roster.now(), clock.wall_ms()
+                hear = partial(self._hear, session, account, raw, recv, wall)
+                await self._reading.read(session.state.stream, recv, hear)
         except asyncio.CancelledError:
             raise
+        except Exception as error:
+            _log.info("stream %d of host %s broke: %s", session.state.stream, session.host, error)
+        session.close("")
+
+    def _hear(self, session: Session, account: Account, raw: bytes, recv: Ms, wall: Ms) -> None:
+        """Take a message that has arrived then, or end its stream because of it."""
+        try:
+            message = self._parsed(raw, account)
+            if message.WhichOneof("body") == "hello":
+                session.close("a second Hello on the same stream")
+            elif session.sent_on:
+                return
+            elif not session.nonce:
+                self._take(session, message, recv, wall)
+            else:
+                self._keep_back(session, Kept(message, recv, wall))
         except OverBudget as refusal:
             self._over_budget(session.host, refusal)
             session.close(f"refused: {refusal}", grpc.StatusCode.RESOURCE_EXHAUSTED)
         except (Implausible, NoMessage) as refusal:
             self._implausible(session, refusal)
-        except Exception as error:
-            _log.info("stream %d of host %s broke: %s", session.state.stream, session.host, error)
-        session.close("")
 
-    def _hear(self, session: Session, message: pb.AgentMessage) -> None:
-        recv, wall = self._roster.now(), clock.wall_ms()
-        if not session.nonce:
-            self._take(session, message, recv, wall)
-            return
-        session.kept.append(Kept(message, recv, wall))
+    def _keep_back(self, session: Session, kept: Kept) -> None:
+        message = kept.message
+        session.kept.append(kept)
         if session.is_answer(message, session.kept[0].message.hello.boot_id):
             self._enter(session)
         elif len(session.kept) > MOST_KEPT_BACK:
@@ -495,6 +515,27 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
         found = sorted(transit for _, transit, _ in newest)
         return (found[max(0, min(len(found) - 2, len(found) * 19 // 20))] if found else 0), pools
 
+    def unread(self) -> tuple[Ms, dict[PoolId, Ms]]:
+        """For how long the first message waits that is not read; and of each pool, for how long a host of it waits to
+        be let in, or a call that may be one's to be handed over. 0: none does.
+        """
+        now, oldest = self._roster.now(), self._reading.oldest()
+        pools = {pool: now - since for pool, since in self._entrance.pools().items()}
+        if (calls := self._watch.lag()) > LATE_MS:
+            # Whose call waits is not known: it may be any host that has no stream now.
+            for uuid, pool in self._roster.pools.items():
+                if any(self._sessions.of(host) is None for host in pool.record.hosts):
+                    pools[uuid] = max(calls, pools.get(uuid, 0))
+        return now - oldest if oldest is not None else 0, pools
+
+    def _is_late(self) -> bool:
+        oldest = self._reading.oldest() if len(self._reading) > MANY_UNREAD else None
+        untaken = self._inbox.waited() if len(self._inbox) > MANY_UNTAKEN else 0
+        return untaken > LATE_MS or (oldest is not None and self._roster.now() - oldest > LATE_MS)
+
+    def _calls_wait(self) -> bool:
+        return self._watch.lag() > LATE_MS
+
     def hand_on_due(self) -> None:
         """Hand on each report whose wait is over: a timer comes late where this process is, and its host is heard."""
         now = self._roster.now()
@@ -549,52 +590,3 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
     def _alarm(self, text: str, about: str = "") -> None:
         _log.warning("refused: %s", text)
         self._roster.warn(f"refused: {text}", about)
-
-
-def options(config: Config) -> tuple[tuple[str, int], ...]:
-    """gRPC's settings of the agents' port, for as long as it is open."""
-    policies = [config.policy, *(config.policy_of(pool) for pool in config.pools)]
-    shortest = min(policy.report_interval for policy in policies)
-    if shortest <= KEEPALIVE_MS:
-        return OPTIONS
-    # Each report begins the time anew: with this no ping goes out on a link on which they come as they shall.
-    return tuple((name, shortest + OVERDUE_MS if name == KEEPALIVE else value) for name, value in OPTIONS)
-
-
-def credentials(tls: Tls) -> grpc.ServerCredentials:
-    """Mutual TLS from files that may be renewed while the collector runs."""
-    first = _configuration(tls)
-    return grpc.dynamic_ssl_server_credentials(first, _renewal(tls), require_client_authentication=True)
-
-
-def _renewal(tls: Tls) -> Callable[[], Any]:
-    seen = _stamps(tls)
-
-    def fetch() -> Any:
-        nonlocal seen
-        try:
-            stamps = _stamps(tls)
-            if stamps == seen:
-                return None
-            fresh = _configuration(tls)
-        except OSError as error:
-            _log.warning("certificates cannot be read again (%s): the ones in use stay", error)
-            return None
-        seen = stamps
-        _log.info("certificates were renewed")
-        return fresh
-
-    return fetch
-
-
-def _stamps(tls: Tls) -> tuple[int, ...]:
-    return tuple(path.stat().st_mtime_ns for path in (tls.ca, tls.cert, tls.key))
-
-
-def _configuration(tls: Tls) -> Any:
-    pair = (_read(tls.key), _read(tls.cert))
-    return grpc.ssl_server_certificate_configuration([pair], root_certificates=_read(tls.ca))
-
-
-def _read(path: Path) -> bytes:
-    return path.read_bytes()

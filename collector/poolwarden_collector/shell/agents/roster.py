@@ -29,8 +29,12 @@ _BEHIND = "THIS COLLECTOR IS {:.1f} s BEHIND what it hears (machine or disk too 
 _STALLED = "NOTHING IS DECIDED OR DONE in pool {}: {}"
 _NO_RIGHT = "THIS COLLECTOR ACTS IN NO POOL: {}; look at etcd: this collector's log names what it answers"
 _UNARCHIVED = "THIS COLLECTOR'S OWN JOURNAL CANNOT BE WRITTEN: its history gets a hole, and no alert is delivered: {}"
+_AT_ENTRANCE = (
+    "THIS COLLECTOR CARRIES NO MORE AT PRESENT: {} agents wait to be let in, the first for {:.0f} s, and are not "
+    "guarded meanwhile. Give it a faster processor, or another collector some of its pools (docs/limits.md)"
+)
 _WAITS = "{} fence runs wait for their turn, the longest for {:.0f} s: poolwarden doctor"
-LONG_WAIT_MS: Ms = 5_000  # of a fence run that something waits for
+LONG_WAIT_MS: Ms = 5_000  # of a fence run that something waits for, and of an agent that is not let in
 _FOLDED = "a pool writes too much: {} entries that only inform were counted instead of written since the start"
 
 
@@ -141,6 +145,7 @@ class Roster:
         self.damage = ""  # what was found damaged in the journal and nobody has taken note of; empty: nothing
         self.reload_refused = ""  # why the file as it is now is not in use; empty: it is, as far as is known
         self.fence_waits: Callable[[], dict[Urgency, tuple[int, Ms]]] = dict  # how many wait, and the longest, ms
+        self.at_entrance: Callable[[], tuple[int, Ms]] = lambda: (0, 0)  # how many wait to be let in; the first, ms
         self._warnings: dict[str, tuple[str, int]] = {}
         self.tally = Tally()
 
@@ -318,6 +323,8 @@ class Roster:
         stood_down += [_NO_RIGHT.format(why)] if (why := self.right()) else []
         stood_down += [_UNARCHIVED.format(self.unarchived)] if self.unarchived else []
         late = [_BEHIND.format(self.behind_ms / 1000)] if self.told_behind else []
+        agents, first = self.at_entrance()
+        late += [_AT_ENTRANCE.format(agents, first / 1000)] if first > LONG_WAIT_MS else []
         waits, longest = self.long_waits()
         late += [_WAITS.format(waits, longest / 1000)] if waits else []
         folded = [_FOLDED.format(self.tally.entries)] if self.tally.entries else []

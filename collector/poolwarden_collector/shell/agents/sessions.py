@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -111,6 +111,7 @@ class Sessions:
     def __init__(self) -> None:
         self._open: dict[HostId, Session] = {}
         self._waiting: dict[HostId, list[Session]] = {}
+        self._pools: Counter[PoolId] = Counter()  # how many of the open ones are of each
         self._streams = 0
 
     def next_number(self) -> int:
@@ -133,7 +134,9 @@ class Sessions:
         session.nonce = ""
         older = self._open.get(session.host)
         self._open[session.host] = session
+        self._pools[session.pool] += 1
         if older is not None:
+            self._left(older.pool)
             older.close("replaced by a newer stream of the same host")
 
     def remove(self, session: Session) -> Session | None:
@@ -142,8 +145,18 @@ class Sessions:
         if self._open.get(session.host) is not session:
             return None
         del self._open[session.host]
+        self._left(session.pool)
         able = [each for each in self._waiting.get(session.host, ()) if each.closing is None and not each.sent_on]
         return able[-1] if able else None
+
+    def has_pool(self, pool: PoolId) -> bool:
+        """Has a host of this pool an open stream?"""
+        return pool in self._pools
+
+    def _left(self, pool: PoolId) -> None:
+        self._pools[pool] -= 1
+        if not self._pools[pool]:
+            del self._pools[pool]
 
     def _wait_no_more(self, session: Session) -> None:
         waiting = self._waiting.get(session.host, [])

@@ -45,11 +45,12 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
-from poolwarden_collector.core.decision.storm_brake import judge_sites
+from poolwarden_collector.core.decision.storm_brake import Heard, judge_sites
 from poolwarden_collector.core.engine import step
 from poolwarden_collector.core.model import effects, epoch
 from poolwarden_collector.core.model.entries import Entry, Kind
@@ -136,6 +137,8 @@ class EngineLoop:
         self._epoch_above = 0
         self._fronts: dict[PoolId, Ms] = {}
         self._read_until: Ms | None = None  # what came before that has been read from the streams
+        self._pools_until: Mapping[PoolId, Ms] = {}  # of these pools only what came earlier
+        self._heard = Heard()
         self._behind_alert = BehindAlert(roster, self._do)
         self._stepped: dict[PoolId, Ms] = {}
         self._stalls = PoolStalls(roster, self._do)
@@ -254,7 +257,7 @@ class EngineLoop:
             uuid
             for uuid, pool in self.roster.pools.items()
             if self._stepped.get(uuid, 0) <= before
-            and (uuid in self.roster.stalls or not self._rests.at_rest(uuid, pool, now, self.roster.behind_ms))
+            and (uuid in self.roster.stalls or not self._rests.surely_at_rest(uuid, pool, now, self.roster.behind_ms))
         )
         # Before any pool is known, what waits for the disk has it tried again.
         known = tuple(self.roster.pools) or self._backlog.pools()
@@ -275,11 +278,14 @@ class EngineLoop:
         asof = min([read, *waiting, *([oldest] if oldest is not None else [])])
         # Of a pool that stands still nothing is taken in: it says nothing of its site, and holds up no other one.
         seen = {uuid: pool for uuid, pool in pools.items() if uuid not in stalls} if stalls else pools
-        return self.roster.judged(judge_sites(seen, anchors, asof, self.roster.sites), now)
+        found = judge_sites(seen, anchors, asof, self.roster.sites, self._pools_until, self._heard)
+        return self.roster.judged(found, now)
 
-    def streams_read(self, until: Ms) -> None:
-        """All that had arrived at the machine by then has been read from the streams and stamped."""
-        self._read_until = until
+    def streams_read(self, until: Ms, of_pools: Mapping[PoolId, Ms] = MappingProxyType({})) -> None:
+        """All that had arrived at the machine by then has been read from the streams and stamped; of these pools only
+        what came earlier.
+        """
+        self._read_until, self._pools_until = until, of_pools
 
     # -------------------------------------------------------------------------------------------- turns
 

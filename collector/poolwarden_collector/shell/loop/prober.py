@@ -5,6 +5,8 @@ Rules
 * A xapi has answered only if it echoed ``system.isAlive:poolwarden`` over TLS on TCP 443 (xapi: ocaml/libs/http-lib,
   gen_server.ml): an accepted connection is not an answer. Its certificate is self-signed and not verified here. Each
   question is a connection of its own, which resumes the TLS session of the one before (tls_sessions.py).
+* A master whose pool is well and whose agent is heard is asked each third time only (``CALM``), which the core still
+  takes for fresh (signs.py: three intervals and limits). From the moment that one of both ends it is asked each time.
 * A refused or unreachable connection is said as such; nothing of it is proof of anything.
 * An anchor answers if TCP connects or is *refused*: either way something beyond the collector's own cable spoke.
 """
@@ -22,15 +24,19 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from poolwarden_collector.core.evidence.verdict import Verdict
 from poolwarden_collector.core.model.events import CollectorProbed, Event
 from poolwarden_collector.core.model.host_facts import ProbeOutcome
 from poolwarden_collector.core.model.orders import Target
 from poolwarden_collector.core.model.policy import Policy
 from poolwarden_collector.core.model.values import HostId, Ms, PoolId
+from poolwarden_collector.shell.agents.roster import Roster
+from poolwarden_collector.shell.agents.sessions import Sessions
 from poolwarden_collector.shell.loop.tls_sessions import TlsSession, unverified
 
 XAPI_TLS_PORT = 443
 ANCHOR_EVERY_S = 2.0
+CALM = 3
 _ANSWER_LIMIT = 64 * 1024
 _TOKEN = "poolwarden"
 _BODY = (
@@ -59,7 +65,10 @@ class Prober:
         now: Callable[[], Ms],
         anchors: tuple[tuple[str, int], ...] = (),
         port: int = XAPI_TLS_PORT,
+        calm: Callable[[PoolId, HostId], bool] = lambda pool, host: False,
     ) -> None:
+        """``calm``: is this pool well, and the agent of that host heard."""
+        self._calm = calm
         self._policy_of = policy_of
         self._post = post
         self._now = now
@@ -116,12 +125,22 @@ class Prober:
                 self.latencies.pop(pool, None)
             self._post(pool, CollectorProbed(target.host, found.outcome, self._now(), found.text, found.certificate))
             await asyncio.sleep(max(0, policy.probe_interval - (self._now() - began)) / 1000)
+            for _ in range(CALM - 1):
+                if found.outcome is not ProbeOutcome.ANSWERED or not self._calm(pool, target.host):
+                    break
+                await asyncio.sleep(self._policy_of(pool).probe_interval / 1000)
 
     async def _watch_anchors(self) -> None:
         while True:
             looks = (_connects(host, port, ANCHOR_EVERY_S) for host, port in self._anchors)
             self._anchor_answers = list(await asyncio.gather(*looks))
             await asyncio.sleep(ANCHOR_EVERY_S)
+
+
+def is_calm(roster: Roster, sessions: Sessions, pool: PoolId, host: HostId) -> bool:
+    """Is this pool well, and does its master's agent have its stream?"""
+    known = roster.pools.get(pool)
+    return known is not None and known.live.verdict.word == Verdict.HEALTHY.word and sessions.of(host) is not None
 
 
 async def probe_xapi(address: str, port: int, limit_s: float, session: TlsSession | None = None) -> Probed:

@@ -31,6 +31,11 @@ class Rests:
         self._rests.pop(uuid, None)
         self.keep()
 
+    def surely_at_rest(self, uuid: PoolId, pool: Pool, now: Ms, behind: Ms) -> bool:
+        """Also where all that has come of this pool has been read by now; to be asked after ``keep``."""
+        known = self._rests.get(uuid)
+        return self.at_rest(uuid, pool, now, behind) and known is not None and now < known[1].heard_until
+
     def at_rest(self, uuid: PoolId, pool: Pool, now: Ms, behind: Ms) -> bool:
         """As far as is known; to be asked after ``keep``."""
         known = self._rests.get(uuid)

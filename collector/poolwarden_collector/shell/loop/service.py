@@ -40,12 +40,12 @@ from poolwarden_collector.shell.loop import ready as on
 from poolwarden_collector.shell.loop.engine_loop import TICK_MS, EngineLoop
 from poolwarden_collector.shell.loop.performer import Effects
 from poolwarden_collector.shell.queue.happening import Happening
-from poolwarden_collector.shell.queue.inbox import Inbox
+from poolwarden_collector.shell.queue.inbox import Inbox, Lag
 from poolwarden_collector.shell.store.journal import JournalError, Numbers, Row, Step, Unwritable
 from poolwarden_collector.shell.store.store import Store
 from poolwarden_collector.shell.store.telemetry import Telemetry
 
-TURN_S = 0.001
+TURN_S = 0.002
 BEAT_MS = 100
 SHORT_MS: Ms = 500  # a beat that takes longer: this process gets too little of the processor
 SHORT_FOR_MS: Ms = 10_000  # and is taken for short of it for so long after that
@@ -96,7 +96,8 @@ class Service:
         self._on_occasion: Callable[[], None] = lambda: None
         self._on_absence: Callable[[], None] = lambda: None
         self._on_read: Callable[[], None] = lambda: None
-        self._lag: Callable[[], tuple[Ms, dict[PoolId, Ms]]] = lambda: (0, {})
+        self._lag: Lag = lambda: (0, {})
+        self._unread: Lag = lambda: (0, {})
         self._on_stand_down: Callable[[PoolId], None] = lambda _: None
         self._on_give_up: Callable[[on.GiveUp], None] = lambda _: None
         self._on_stall: Callable[[str], None] = lambda _: None
@@ -164,11 +165,11 @@ class Service:
         """What to do at once when this collector finds that it was away."""
         self._on_absence = cut
 
-    def on_read(self, hand_on: Callable[[], None], lag: Callable[[], tuple[Ms, dict[PoolId, Ms]]]) -> None:
+    def on_read(self, hand_on: Callable[[], None], lag: Lag, unread: Lag = lambda: (0, {})) -> None:
         """Who is to hand on what it has read and keeps back, before the engine is told that all of it has been read;
-        and how long what is read now has waited, ms.
+        how long what is read now has waited, and how long what has come is not read, ms: in all, and of a pool.
         """
-        self._on_read, self._lag = hand_on, lag
+        self._on_read, self._lag, self._unread = hand_on, lag, unread
 
     def on_stand_down(self, cut: Callable[[PoolId], None]) -> None:
         """What to do at once in a pool in which this collector stands down."""
@@ -580,16 +581,20 @@ class Service:
             if now - began > SHORT_MS:
                 short_until = now + SHORT_FOR_MS
             self._tell(self._on_read)  # what has been read and not handed on has not been taken in
-            lag, of_pools = self._lagging() if now < short_until else (0, {})
-            late = {pool: now - each for pool, each in of_pools.items() if each > SHORT_MS}
-            if late:
+            lag, of_pools = self._asked(self._lag) if now < short_until else (0, {})
+            if any(each > SHORT_MS for each in of_pools.values()):
                 short_until = now + SHORT_FOR_MS  # until what has waited is read
-            self.loop.streams_read(min(began, now - lag))
-            self._inbox.streams_read(min(began, now - lag), late)
+            unread, outside = self._asked(self._unread)
+            of_pools |= {pool: max(each, of_pools.get(pool, 0)) for pool, each in outside.items()}
+            late = {pool: now - each for pool, each in of_pools.items() if each > SHORT_MS}
+            until = min(began, now - max(lag, unread))
+            self.loop.streams_read(until, late)
+            self._inbox.streams_read(until, late)
 
-    def _lagging(self) -> tuple[Ms, dict[PoolId, Ms]]:
+    @staticmethod
+    def _asked(lag: Lag) -> tuple[Ms, dict[PoolId, Ms]]:
         try:
-            return self._lag()
+            return lag()
         except Exception:
             _log.exception("how late what is read comes cannot be told")
             return 0, {}

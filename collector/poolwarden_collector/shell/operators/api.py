@@ -38,7 +38,7 @@ from poolwarden_collector.core.report.weaknesses import readiness
 from poolwarden_collector.core.state.snapshot import Snapshot
 from poolwarden_collector.shell import clock
 from poolwarden_collector.shell.agents.doorkeeper import Doorkeeper
-from poolwarden_collector.shell.agents.gateway import credentials
+from poolwarden_collector.shell.agents.port import credentials
 from poolwarden_collector.shell.doctor.check import FAULT, WARNING
 from poolwarden_collector.shell.doctor.enrolment import own_certificates
 from poolwarden_collector.shell.doctor.running import all_checks

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 SLICE_S = 0.004
-MOST_TURNS = 16  # of the loop in a row, while events wait
+MOST_TURNS = 4  # of the loop in a row, while events wait
 
 
 class Turns:

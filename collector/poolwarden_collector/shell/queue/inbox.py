@@ -28,6 +28,7 @@ from poolwarden_collector.core.model.values import HostId, Ms, PoolId
 from poolwarden_collector.shell.queue.happening import Happening
 
 MOST_WAITING = 256
+Lag = Callable[[], tuple[Ms, dict[PoolId, Ms]]]  # how long something has waited: in all, and of a pool
 
 
 @dataclass(slots=True)
@@ -35,6 +36,7 @@ class _Place:
     """A place in the queue."""
 
     happening: Happening
+    posted: Ms | None
     host: HostId = ""
 
 
@@ -56,11 +58,12 @@ class Inbox:
 
     def post(self, pool: PoolId, event: Event, at: Ms | None = None) -> bool:
         """Queue an event, which arrived ``at`` (now); false: too many of its host wait already, it was not taken."""
-        arrived = at if at is not None or self._now is None else self._now()
+        posted = self._now() if self._now is not None else None
+        arrived = at if at is not None else posted
         if arrived is not None and self._read_until is not None:
             # safety: while this process is late its streams hold what came before this, and it is posted after this.
             arrived = min(arrived, self._read_until, self._pools_until.get(pool, arrived))
-        place = _Place(Happening(pool, event, arrived))
+        place = _Place(Happening(pool, event, arrived), posted)
         if isinstance(event, Tick):
             if pool in self._ticking:
                 return True
@@ -110,7 +113,7 @@ class Inbox:
 
     def hold_back(self, happening: Happening) -> None:
         """It was taken already, and its pool is held: it waits behind what is held of it."""
-        self._held[happening.pool].append(_Place(happening))
+        self._held[happening.pool].append(_Place(happening, happening.at))
 
     def withdraw(self, pool: PoolId) -> list[ev.OperatorSaid]:
         """The commands that wait for this pool while it is held wait no more."""
@@ -171,9 +174,14 @@ class Inbox:
         return min((at for at in (self.overtaken(but), first) if at is not None), default=None)
 
     def age(self) -> Ms:
-        """How long the oldest event that waits has been here; 0: none waits, or no clock was given."""
+        """How old the oldest event is that waits, by its arrival; 0: none waits, or no clock was given."""
         oldest = self.oldest()
         return max(0, self._now() - oldest) if oldest is not None and self._now is not None else 0
+
+    def waited(self) -> Ms:
+        """How long the next event has been in this queue, whatever of its pool was read; 0: none is."""
+        posted = next((places[0].posted for places in (self._back, self._line) if places), None)
+        return self._now() - posted if posted is not None and self._now is not None else 0
 
     def __len__(self) -> int:
         return len(self._line) + len(self._back) + sum(map(len, self._held.values()))
