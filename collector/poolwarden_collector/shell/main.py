@@ -192,7 +192,7 @@ def _several(
 ) -> Several:
     membership = Membership(store.names, config.name, store.agents, clock.awake_or_not_ms, operators=store.operators)
     agents = sessions.__len__
-    ownerships = Ownerships(etcd, store.names, membership, service, agents)
+    ownerships = Ownerships(etcd, store.names, membership, service, agents, sessions=sessions)
     return Several(etcd, ownerships, Neighbourhood(etcd, store.names, ownerships, service, agents))
 
 
