@@ -24,7 +24,7 @@ import click
 
 from poolwarden_collector.shell import clock, core_dumps, garbage, log_lines
 from poolwarden_collector.shell.agents.capsules import CapsuleIntake
-from poolwarden_collector.shell.agents.elsewhere import OwnerOf, ours
+from poolwarden_collector.shell.agents.elsewhere import ours
 from poolwarden_collector.shell.agents.gateway import Gateway
 from poolwarden_collector.shell.agents.order_key import FILE as ORDER_KEY_FILE
 from poolwarden_collector.shell.agents.order_key import OrderKey, OrderKeyError, load_or_make, make_next, next_key
@@ -37,14 +37,10 @@ from poolwarden_collector.shell.alerts.diskless import Diskless
 from poolwarden_collector.shell.alerts.heartbeat import Heartbeat
 from poolwarden_collector.shell.alerts.outbox import Outbox
 from poolwarden_collector.shell.cluster.enrolment_rows import Collector
-from poolwarden_collector.shell.cluster.etcd_client import EtcdClient
-from poolwarden_collector.shell.cluster.etcd_store import EtcdStore
-from poolwarden_collector.shell.cluster.membership import Membership
 from poolwarden_collector.shell.config import certificates
 from poolwarden_collector.shell.config.config import Config, ConfigError, load
 from poolwarden_collector.shell.config.operators import WORDS as ROLES
 from poolwarden_collector.shell.config.secrets import ENVIRONMENT_FILE, read_environment
-from poolwarden_collector.shell.config.store import StoreSettings
 from poolwarden_collector.shell.enrolment.assembly import Enrolments, enrolments
 from poolwarden_collector.shell.enrolment.commands import enrolment
 from poolwarden_collector.shell.enrolment.registry import Surroundings
@@ -54,8 +50,6 @@ from poolwarden_collector.shell.fencing.fencer import Fencer
 from poolwarden_collector.shell.hooks.condition import of_hooks
 from poolwarden_collector.shell.hooks.hooks import Hooks
 from poolwarden_collector.shell.loop.journal_upkeep import JournalUpkeep
-from poolwarden_collector.shell.loop.neighbourhood import Neighbourhood
-from poolwarden_collector.shell.loop.ownerships import Ownerships
 from poolwarden_collector.shell.loop.performer import Performer, Replies, order_sender, power_leave
 from poolwarden_collector.shell.loop.prober import Prober
 from poolwarden_collector.shell.loop.service import Service
@@ -67,6 +61,7 @@ from poolwarden_collector.shell.operators.enrolments import EnrolmentsApi
 from poolwarden_collector.shell.page.commands import web_user
 from poolwarden_collector.shell.queue.inbox import Inbox
 from poolwarden_collector.shell.reload import Followers, Reloader
+from poolwarden_collector.shell.several import Several, one_of
 from poolwarden_collector.shell.store.backup import FILES, BackupError, back_up, stamp
 from poolwarden_collector.shell.store.capsules import Capsules
 from poolwarden_collector.shell.store.journal import Journal, JournalError
@@ -82,15 +77,6 @@ OPEN_FILES = 16_384
 DEFAULT_CONFIG = Path("/etc/poolwarden/collector.toml")
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Several:
-    """What one of several collectors has besides: its way to etcd, and the pools that it owns."""
-
-    etcd: EtcdClient
-    ownerships: Ownerships
-    neighbours: Neighbourhood
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,10 +132,9 @@ def assemble(config: Config, journal: Journal, one_of_several: bool = False) -> 
     if config.store is None:
         service = Service(roster, inbox, journal, performer, telemetry, prober.anchors)
     else:
-        etcd = EtcdClient(config.store.etcd)
-        store = EtcdStore(etcd, config.store.names)
-        service = shared = SharedService(roster, inbox, journal, performer, store, telemetry, prober.anchors)
-        several = _several(config, config.store, etcd, shared, sessions)
+        driver = partial(SharedService, roster, inbox, journal, performer, telemetry=telemetry, anchors=prober.anchors)
+        several = one_of(config.name, config.store, driver, sessions)
+        service = several.service
     make = partial(make_sink, collector=config.name, show=messages.show)
     sinks = tuple(make(channel) for channel in config.alerts.channels)
     outbox = Outbox(journal, sinks, service.write, service.publish, service.alive)
@@ -170,7 +155,7 @@ def assemble(config: Config, journal: Journal, one_of_several: bool = False) -> 
         service, journal, inbox, replies, version(), outbox, telemetry, reloader.reload,
         EnrolmentsApi(enrolled, roster), capsules.store,
     )  # fmt: skip
-    owner_of = _joined(operators, several) if several is not None else ours
+    owner_of = several.joined(operators) if several is not None else ours
     gateway = Gateway(roster, inbox, sessions, enrolled.enrolment, telemetry, Signer(order_key), capsules, owner_of)
     service.on_read(gateway.hand_on_due, gateway.lag)
     return Parts(
@@ -179,21 +164,6 @@ def assemble(config: Config, journal: Journal, one_of_several: bool = False) -> 
         capsules, _metrics(config, service, prober, inbox, journal), _page(config, roster, operators, telemetry),
         several,
     )  # fmt: skip
-
-
-def _joined(operators: OperatorApi, several: Several) -> OwnerOf:
-    """The operators' interface knows the others; who has which pool."""
-    operators.join(several.neighbours)
-    return several.ownerships.owner_of
-
-
-def _several(
-    config: Config, store: StoreSettings, etcd: EtcdClient, service: SharedService, sessions: Sessions
-) -> Several:
-    membership = Membership(store.names, config.name, store.agents, clock.awake_or_not_ms, operators=store.operators)
-    agents = sessions.__len__
-    ownerships = Ownerships(etcd, store.names, membership, service, agents, sessions=sessions)
-    return Several(etcd, ownerships, Neighbourhood(etcd, store.names, ownerships, service, agents))
 
 
 def _hooks(journal: Journal, service: Service, outbox: Outbox) -> Hooks:
