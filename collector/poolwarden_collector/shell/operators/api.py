@@ -50,6 +50,7 @@ from poolwarden_collector.shell.operators import (
     pool_views,
     requests,
     second_person,
+    together,
 )
 from poolwarden_collector.shell.operators import replies as messages
 from poolwarden_collector.shell.operators import tls as operator_tls
@@ -334,6 +335,8 @@ class OperatorApi(rpc.OperatorServicer):
         reply: pb.HistoryReply = await self._journals.search(
             lambda: pb.HistoryReply(entries=[self._entry(row) for row in rows])
         )
+        if self._several is not None:
+            together.mark_copied(reply.entries, await self._journals.read(self._journal.copied))
         return reply
 
     async def _history(self, request: pb.HistoryRequest) -> list[Row]:
