@@ -280,7 +280,7 @@ async def _run(config: Config, parts: Parts, stopping: asyncio.Event, reloading:
         if parts.page is not None:
             parts.page.start()
         if parts.several is not None:
-            parts.several.ownerships.start()
+            parts.several.start()
         _log.info("collector %s, epoch %d, agents on %s", config.name, parts.service.roster.epoch, config.listen)
         stopped, reloads = asyncio.ensure_future(stopping.wait()), asyncio.ensure_future(_reload(parts, reloading))
         await asyncio.wait({stopped, loop}, return_when=asyncio.FIRST_COMPLETED)
@@ -313,6 +313,7 @@ async def stop(parts: Parts) -> None:
     """
     if parts.several is not None:
         await parts.several.ownerships.leave()
+        await parts.several.sites.stop()
     parts.inbox.end()
     if parts.metrics is not None:
         await parts.metrics.stop()

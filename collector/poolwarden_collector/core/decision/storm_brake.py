@@ -12,11 +12,14 @@ Rules
 * A storm lasts as long as those that fell silent in it stay silent in such numbers. That a minute has passed proves
   nothing; a site that will not come back is released by a person (``storm_pools``, ``storm_percent``).
 * After it the shell gives the site's pools their quiet time again, and each is judged anew.
+* One of several collectors owns a share of a site's pools: it counts these (``silence_of``), and the sum of all counts
+  is judged beside them. The site is blind if either says so. Where the sum only cannot be told, or much of the site has
+  changed its collector, nobody was silent: no quiet time follows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 
@@ -33,15 +36,41 @@ class Blind:
 
     why: str
     began: Ms
+    silent: bool = True  # agents may have been heard by nobody meanwhile
+
+
+@dataclass(frozen=True, slots=True)
+class Braked:
+    """Why all collectors together are blind towards a site; ``silent``: because of agents that fell silent."""
+
+    why: str
+    silent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """What one collector counts at a site. ``agents`` and ``silent`` are of pools that are not young."""
+
+    pools: int = 0
+    young: int = 0  # pools that this collector has taken over a moment ago: nobody is known to be silent there
+    agents: int = 0
+    silent: int = 0  # agents that fell silent with the storm
+    silent_pools: int = 0
+    storm_pools: int = 0  # the most cautious thresholds of these pools; 0: there are none
+    storm_percent: int = 0
 
 
 def judge_sites(
-    pools: Mapping[PoolId, Pool], anchors: tuple[bool, ...], now: Ms, before: Mapping[str, Blind]
+    pools: Mapping[PoolId, Pool],
+    anchors: tuple[bool, ...],
+    now: Ms,
+    before: Mapping[str, Blind],
+    sums: Mapping[str, Braked] | None = None,
 ) -> dict[str, Blind]:
     """The sites towards which the collector must consider itself blind; ``before`` is this function's last answer.
 
     ``anchors`` says for each configured network anchor whether it answered; without anchors only the storm brake
-    counts.
+    counts. ``sums``: what all collectors together say of a site.
     """
     sites: dict[str, list[Pool]] = {}
     for pool in pools.values():
@@ -54,6 +83,32 @@ def judge_sites(
         began = before[site].began if site in before else now
         if why := _storm(site, members, now, began):
             found[site] = Blind(why, began)
+        # safety: a share of a site's pools may be too small to show what the whole site shows.
+        elif sums is not None and (braked := sums.get(site)) is not None:
+            found[site] = Blind(braked.why, began, braked.silent or (site in before and before[site].silent))
+    return found
+
+
+def silence_of(
+    pools: Iterable[Pool], young: Container[PoolId], now: Ms, before: Mapping[str, Blind]
+) -> dict[str, Silence]:
+    """What this collector counts of each site at which it has pools; ``before``: as ``judge_sites`` said."""
+    found: dict[str, Silence] = {}
+    for pool in pools:
+        site, policy = pool.policy.site, pool.policy
+        began = before[site].began if site in before else now
+        heard = pool.record.pool not in young
+        silent = _fell_silent(pool, now, began - STORM_WINDOW_MS) if heard else 0
+        so_far = found.get(site, Silence(storm_pools=policy.storm_pools, storm_percent=policy.storm_percent))
+        found[site] = Silence(
+            so_far.pools + 1,
+            so_far.young + (not heard),
+            so_far.agents + (len(pool.live.agents) if heard else 0),
+            so_far.silent + silent,
+            so_far.silent_pools + bool(silent),
+            min(so_far.storm_pools, policy.storm_pools),
+            min(so_far.storm_percent, policy.storm_percent),
+        )
     return found
 
 

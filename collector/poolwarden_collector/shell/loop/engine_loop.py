@@ -45,11 +45,11 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from poolwarden_collector.core.decision.storm_brake import judge_sites
+from poolwarden_collector.core.decision.storm_brake import Braked, Silence, judge_sites, silence_of
 from poolwarden_collector.core.engine import step
 from poolwarden_collector.core.model import effects, epoch
 from poolwarden_collector.core.model.entries import Entry, Kind
@@ -260,11 +260,28 @@ class EngineLoop:
         known = tuple(self.roster.pools) or self._backlog.pools()
         return found if found or self._last_step > before else known[:1]
 
-    def judge_sites(self, now: Ms, anchors: tuple[bool, ...], oldest: Ms | None = None) -> tuple[str, ...]:
+    def judge_sites(
+        self,
+        now: Ms,
+        anchors: tuple[bool, ...],
+        oldest: Ms | None = None,
+        sums: Mapping[str, Braked] | None = None,
+    ) -> tuple[str, ...]:
         """Take the newest judgement of the sites; what to log. ``anchors``: which of the collector's own answer.
 
-        ``oldest``: when the oldest event arrived that waits.
+        ``oldest``: when the oldest event arrived that waits. ``sums``: what all collectors together say.
         """
+        seen, asof = self._taken_in(now, oldest)
+        more = (sums,) if sums else ()
+        return self.roster.judged(judge_sites(seen, anchors, asof, self.roster.sites, *more), now)
+
+    def silence(self, now: Ms, oldest: Ms | None = None) -> dict[str, Silence]:
+        """What this one of several collectors counts of its own pools, by their sites."""
+        seen, asof = self._taken_in(now, oldest)
+        return silence_of(seen.values(), self.roster.young(now), asof, self.roster.sites)
+
+    def _taken_in(self, now: Ms, oldest: Ms | None) -> tuple[Mapping[PoolId, Pool], Ms]:
+        """The pools that say something of their sites, and as of when."""
         # Who has fallen silent is judged as of what has been taken in: nothing is of an event that is still open, nor
         # of those of its pool that wait behind it.
         stalls, pools = self.roster.stalls, self.roster.pools
@@ -275,7 +292,7 @@ class EngineLoop:
         asof = min([read, *waiting, *([oldest] if oldest is not None else [])])
         # Of a pool that stands still nothing is taken in: it says nothing of its site, and holds up no other one.
         seen = {uuid: pool for uuid, pool in pools.items() if uuid not in stalls} if stalls else pools
-        return self.roster.judged(judge_sites(seen, anchors, asof, self.roster.sites), now)
+        return seen, asof
 
     def streams_read(self, until: Ms) -> None:
         """All that had arrived at the machine by then has been read from the streams and stamped."""
