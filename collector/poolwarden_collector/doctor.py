@@ -6,6 +6,7 @@ files are looked at here, as far as whoever asks may read them. Exit status 1 if
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from poolwarden_collector.cli.see import connect
 from poolwarden_collector.cli.settings import Settings, common_options
 from poolwarden_collector.shell.doctor import machine
 from poolwarden_collector.shell.doctor.check import FAULT, OK, UNCHECKED, WARNING, Check
+from poolwarden_collector.shell.doctor.etcd_checks import etcd_checks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -82,6 +84,7 @@ def _without(file: Path) -> Iterable[Check]:
     yield stated
     if config is not None:
         yield from machine.of_machine(config)
+        yield from asyncio.run(etcd_checks(config.store, config.name, {}))
     text = "hosts' clocks and certificates, ports: only a running collector can tell"
     yield Check("the rest", UNCHECKED, text)
 

@@ -38,9 +38,10 @@ from poolwarden_collector.shell.store.journal_rows import DECISION
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Read it from this archive of `poolwarden export`.",
 )
+@click.option("--from", "whose", default="", metavar="COLLECTOR", help="Of several: in whose journal it stands.")
 @common_options
 @click.pass_obj
-def replay(settings: Settings, decision: str, path: Path | None, archive: Path | None) -> None:
+def replay(settings: Settings, decision: str, path: Path | None, archive: Path | None, whose: str) -> None:
     """Make DECISION again from its stored input: the same verdict, the same plan.
 
     DECISION is the number that history shows, or a failover's id (its last decision).
@@ -50,7 +51,7 @@ def replay(settings: Settings, decision: str, path: Path | None, archive: Path |
     if archive is not None:
         stored = _from_archive(archive, decision)
     else:
-        stored = _from_file(path, decision) if path is not None else _from_collector(settings, decision)
+        stored = _from_file(path, decision) if path is not None else _from_collector(settings, decision, whose)
     try:
         made = again(stored["input"], tuple(stored["step"]))
     except Unreadable as error:
@@ -65,9 +66,9 @@ def replay(settings: Settings, decision: str, path: Path | None, archive: Path |
         raise AnswerIsNo(f"decision {decision} is not made again as it was recorded", "was it stored by this version?")
 
 
-def _from_collector(settings: Settings, decision: str) -> dict[str, Any]:
+def _from_collector(settings: Settings, decision: str, whose: str) -> dict[str, Any]:
     with connect(settings) as collector:
-        reply = collector.decision(decision)
+        reply = collector.decision(decision, whose)
     stored: dict[str, Any] = json.loads(zlib.decompress(reply.input))
     return stored
 

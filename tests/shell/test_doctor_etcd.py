@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from tests.cluster.clusters import RealCluster, on_real_members
@@ -193,6 +195,11 @@ async def real(cluster: RealCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     cluster.kill(0)
     cluster.kill(1)
     assert (await checks.etcd_checks(settings, "a", {}))[0].level == FAULT
+    roster: Any = SimpleNamespace(config=SimpleNamespace(store=settings, name="a"), pools={})
+    ((said, step),) = await checks.etcd_weaknesses(roster)
+    assert "no majority" in said and step
+    roster.config.store = None
+    assert await checks.etcd_weaknesses(roster) == ()
     assert await checks.etcd_checks(None, "a", {}) == []
     nobody = StoreSettings(Access(("http://127.0.0.1:9",)), names, "", "")
     assert levels(await checks.etcd_checks(nobody, "a", {})) == [FAULT]

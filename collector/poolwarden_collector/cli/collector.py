@@ -219,11 +219,12 @@ class Collector:
             for piece in self._stub.ReadCapsule(request, timeout=CAPSULE_LIMIT_S):
                 yield piece.data
 
-    def decision(self, wanted: str) -> "api.DecisionReply":
-        """A decision's stored input."""
+    def decision(self, wanted: str, collector: str = "") -> "api.DecisionReply":
+        """A decision's stored input; ``collector``: of several, in whose journal, empty: whichever has it."""
         from poolwarden.v1 import operator_pb2
 
-        reply: api.DecisionReply = self._call(self._stub.Decision, operator_pb2.DecisionRequest(id=wanted))
+        request = operator_pb2.DecisionRequest(id=wanted, collector=collector)
+        reply: api.DecisionReply = self._call(self._stub.Decision, request)
         return reply
 
     def find_fence(self, host: str, address: str) -> "api.FindFenceReply":

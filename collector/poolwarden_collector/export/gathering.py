@@ -77,15 +77,18 @@ def gather(collector: Collector, asked: Asked) -> Gathered:
     remarks = []
     if len(entries) >= MOST_ENTRIES:
         remarks.append(f"of the journal's entries the newest {MOST_ENTRIES} are here")
-    numbers = [int(seq) for entry in entries if (seq := _data(entry).get("replay")) is not None]
+    numbers = [(each.collector, int(seq)) for each in entries if (seq := _data(each).get("replay")) is not None]
+    places = _counted_anew(entries)
+    if places:
+        remarks.append("several collectors have recorded this, each with numbers of its own: those here are new ones")
     if len(numbers) > MOST_DECISIONS:
         remarks.append(f"of {len(numbers)} decisions the newest {MOST_DECISIONS} are here")
     decisions = []
-    for number in numbers[-MOST_DECISIONS:]:
+    for at in numbers[-MOST_DECISIONS:]:
         try:
-            decisions.append(_decision(collector, number))
+            decisions.append(_decision(collector, *at, places.get(at, at[1])))
         except CommandError as error:
-            remarks.append(f"decision {number} is not here: {error}")
+            remarks.append(f"decision {at[1]}{f' of collector {at[0]}' if places else ''} is not here: {error}")
     status = collector.all_pages(api.StatusRequest(pool=asked.pool))
     return Gathered(
         asked,
@@ -110,8 +113,11 @@ def _entries(collector: Collector, asked: Asked) -> tuple[Asked, list[api.Histor
     pool = own[0].pool_uuid
     since, until = _moved(own[0].at, -AROUND), _moved(own[-1].at, AROUND)
     around = collector.history(api.HistoryRequest(pool=pool, since=since, until=until, limit=MOST_ENTRIES)).entries
-    both = {entry.seq: entry for entry in (*around, *own) if entry.pool_uuid == pool}
-    return Asked(asked.failover, pool, since, until), [both[seq] for seq in sorted(both)]
+    both = {(entry.collector, entry.seq): entry for entry in (*around, *own) if entry.pool_uuid == pool}
+    entries = [both[at] for at in sorted(both)]
+    if len({entry.collector for entry in entries}) > 1:
+        entries.sort(key=lambda entry: entry.at)
+    return Asked(asked.failover, pool, since, until), entries
 
 
 def _moved(at: str, by: timedelta) -> str:
@@ -123,9 +129,19 @@ def _data(entry: api.HistoryEntry) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _decision(collector: Collector, number: int) -> Decision:
-    stored = json.loads(zlib.decompress(collector.decision(str(number)).input))
-    return Decision(number, stored, made_again(stored))
+def _counted_anew(entries: list[api.HistoryEntry]) -> dict[tuple[str, int], int]:
+    """Entries of several collectors in one row; the new number of each by whose it was. Of one they stay."""
+    places: dict[tuple[str, int], int] = {}
+    if len({entry.collector for entry in entries}) > 1:
+        for number, entry in enumerate(entries, 1):
+            places[entry.collector, entry.seq] = number
+            entry.seq = number
+    return places
+
+
+def _decision(collector: Collector, whose: str, number: int, place: int) -> Decision:
+    stored = json.loads(zlib.decompress(collector.decision(str(number), whose).input))
+    return Decision(place, stored, made_again(stored))
 
 
 def made_again(stored: dict[str, Any]) -> Replayed | None:

@@ -23,7 +23,7 @@ import click
 
 from poolwarden_collector.shell import clock, core_dumps, garbage, log_lines
 from poolwarden_collector.shell.agents.capsules import CapsuleIntake
-from poolwarden_collector.shell.agents.elsewhere import OwnerOf, ours
+from poolwarden_collector.shell.agents.elsewhere import ours
 from poolwarden_collector.shell.agents.gateway import Gateway
 from poolwarden_collector.shell.agents.order_key import FILE as ORDER_KEY_FILE
 from poolwarden_collector.shell.agents.order_key import OrderKey, OrderKeyError, load_or_make, make_next, next_key
@@ -36,14 +36,10 @@ from poolwarden_collector.shell.alerts.diskless import Diskless
 from poolwarden_collector.shell.alerts.heartbeat import Heartbeat
 from poolwarden_collector.shell.alerts.outbox import Outbox
 from poolwarden_collector.shell.cluster.enrolment_rows import Collector
-from poolwarden_collector.shell.cluster.etcd_client import EtcdClient
-from poolwarden_collector.shell.cluster.etcd_store import EtcdStore
-from poolwarden_collector.shell.cluster.membership import Membership
 from poolwarden_collector.shell.config import certificates
 from poolwarden_collector.shell.config.config import Config, ConfigError, load
 from poolwarden_collector.shell.config.operators import WORDS as ROLES
 from poolwarden_collector.shell.config.secrets import ENVIRONMENT_FILE, read_environment
-from poolwarden_collector.shell.config.store import StoreSettings
 from poolwarden_collector.shell.enrolment.assembly import Enrolments, enrolments
 from poolwarden_collector.shell.enrolment.commands import enrolment
 from poolwarden_collector.shell.enrolment.registry import Surroundings
@@ -53,8 +49,6 @@ from poolwarden_collector.shell.fencing.fencer import Fencer
 from poolwarden_collector.shell.hooks.condition import of_hooks
 from poolwarden_collector.shell.hooks.hooks import Hooks
 from poolwarden_collector.shell.loop.journal_upkeep import JournalUpkeep
-from poolwarden_collector.shell.loop.neighbourhood import Neighbourhood
-from poolwarden_collector.shell.loop.ownerships import Ownerships
 from poolwarden_collector.shell.loop.performer import Performer, Replies, order_sender, power_leave
 from poolwarden_collector.shell.loop.prober import Prober, is_calm
 from poolwarden_collector.shell.loop.service import Service
@@ -64,10 +58,11 @@ from poolwarden_collector.shell.migration.place import Refused
 from poolwarden_collector.shell.operators.api import OperatorApi
 from poolwarden_collector.shell.operators.enrolments import EnrolmentsApi
 from poolwarden_collector.shell.page.commands import web_user
-from poolwarden_collector.shell.parts import Parts, Several
+from poolwarden_collector.shell.parts import Parts
 from poolwarden_collector.shell.queue.inbox import Inbox
 from poolwarden_collector.shell.reload import Followers, Reloader
 from poolwarden_collector.shell.serving_loop import ServingLoop
+from poolwarden_collector.shell.several import one_of
 from poolwarden_collector.shell.store.backup import FILES, BackupError, back_up, stamp
 from poolwarden_collector.shell.store.capsules import Capsules
 from poolwarden_collector.shell.store.journal import Journal, JournalError
@@ -112,10 +107,9 @@ def assemble(config: Config, journal: Journal, one_of_several: bool = False) -> 
     if config.store is None:
         service = Service(roster, inbox, journal, performer, telemetry, prober.anchors)
     else:
-        etcd = EtcdClient(config.store.etcd)
-        store = EtcdStore(etcd, config.store.names)
-        service = shared = SharedService(roster, inbox, journal, performer, store, telemetry, prober.anchors)
-        several = _several(config, config.store, etcd, shared, sessions)
+        driver = partial(SharedService, roster, inbox, journal, performer, telemetry=telemetry, anchors=prober.anchors)
+        several = one_of(config.name, config.store, driver, sessions)
+        service = several.service
     make = partial(make_sink, collector=config.name, show=messages.show)
     sinks = tuple(make(channel) for channel in config.alerts.channels)
     outbox = Outbox(journal, sinks, service.write, service.publish, service.alive)
@@ -136,7 +130,7 @@ def assemble(config: Config, journal: Journal, one_of_several: bool = False) -> 
         service, journal, inbox, replies, version(), outbox, telemetry, reloader.reload,
         EnrolmentsApi(enrolled, roster), capsules.store,
     )  # fmt: skip
-    owner_of = _joined(operators, several) if several is not None else ours
+    owner_of = several.joined(operators) if several is not None else ours
     gateway = Gateway(roster, inbox, sessions, enrolled.enrolment, telemetry, Signer(order_key), capsules, owner_of)
     service.on_read(gateway.hand_on_due, gateway.lag, gateway.unread)
     return Parts(
@@ -145,21 +139,6 @@ def assemble(config: Config, journal: Journal, one_of_several: bool = False) -> 
         capsules, _metrics(config, service, prober, inbox, journal), _page(config, roster, operators, telemetry),
         several,
     )  # fmt: skip
-
-
-def _joined(operators: OperatorApi, several: Several) -> OwnerOf:
-    """The operators' interface knows the others; who has which pool."""
-    operators.join(several.neighbours)
-    return several.ownerships.owner_of
-
-
-def _several(
-    config: Config, store: StoreSettings, etcd: EtcdClient, service: SharedService, sessions: Sessions
-) -> Several:
-    membership = Membership(store.names, config.name, store.agents, clock.awake_or_not_ms, operators=store.operators)
-    agents = sessions.__len__
-    ownerships = Ownerships(etcd, store.names, membership, service, agents)
-    return Several(etcd, ownerships, Neighbourhood(etcd, store.names, ownerships, service, agents))
 
 
 def _prober(config: Config, roster: Roster, inbox: Inbox, sessions: Sessions) -> Prober:
@@ -281,7 +260,7 @@ async def _run(config: Config, parts: Parts, stopping: asyncio.Event, reloading:
         if parts.page is not None:
             parts.page.start()
         if parts.several is not None:
-            parts.several.ownerships.start()
+            parts.several.start()
         _log.info("collector %s, epoch %d, agents on %s", config.name, parts.service.roster.epoch, config.listen)
         stopped, reloads = asyncio.ensure_future(stopping.wait()), asyncio.ensure_future(_reload(parts, reloading))
         await asyncio.wait({stopped, loop}, return_when=asyncio.FIRST_COMPLETED)
@@ -314,6 +293,7 @@ async def stop(parts: Parts) -> None:
     """
     if parts.several is not None:
         await parts.several.ownerships.leave()
+        await parts.several.sites.stop()
     parts.inbox.end()
     if parts.metrics is not None:
         await parts.metrics.stop()

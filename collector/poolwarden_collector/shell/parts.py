@@ -11,33 +11,22 @@ from poolwarden_collector.shell.agents.pool_messages import PoolMessages
 from poolwarden_collector.shell.alerts.diskless import Diskless
 from poolwarden_collector.shell.alerts.heartbeat import Heartbeat
 from poolwarden_collector.shell.alerts.outbox import Outbox
-from poolwarden_collector.shell.cluster.etcd_client import EtcdClient
 from poolwarden_collector.shell.enrolment.assembly import Enrolments
 from poolwarden_collector.shell.fencing.fencer import Fencer
 from poolwarden_collector.shell.hooks.hooks import Hooks
 from poolwarden_collector.shell.loop.journal_upkeep import JournalUpkeep
-from poolwarden_collector.shell.loop.neighbourhood import Neighbourhood
-from poolwarden_collector.shell.loop.ownerships import Ownerships
 from poolwarden_collector.shell.loop.prober import Prober
 from poolwarden_collector.shell.loop.service import Service
 from poolwarden_collector.shell.operators.api import OperatorApi
 from poolwarden_collector.shell.queue.inbox import Inbox
 from poolwarden_collector.shell.reload import Reloader
+from poolwarden_collector.shell.several import Several
 from poolwarden_collector.shell.store.journal import Journal
 from poolwarden_collector.shell.store.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from poolwarden_collector.shell.metrics.exporter import Exporter
     from poolwarden_collector.shell.page.server import PageServer
-
-
-@dataclass(frozen=True, slots=True)
-class Several:
-    """What one of several collectors has besides: its way to etcd, and the pools that it owns."""
-
-    etcd: EtcdClient
-    ownerships: Ownerships
-    neighbours: Neighbourhood
 
 
 @dataclass(frozen=True, slots=True)

@@ -3818,6 +3818,7 @@ class HistoryEntry(google.protobuf.message.Message):
     TEXT_FIELD_NUMBER: builtins.int
     DATA_FIELD_NUMBER: builtins.int
     COLLECTOR_FIELD_NUMBER: builtins.int
+    COPIED_FIELD_NUMBER: builtins.int
     seq: builtins.int
     at: builtins.str
     """wall time, RFC 3339 with ms, for people"""
@@ -3838,6 +3839,8 @@ class HistoryEntry(google.protobuf.message.Message):
     """JSON object: the facts"""
     collector: builtins.str
     """of several: whose journal it stands in, with that one's `seq`"""
+    copied: builtins.bool
+    """of several: it came there with the pool, whose owner before has recorded it first"""
     def __init__(
         self,
         *,
@@ -3854,8 +3857,9 @@ class HistoryEntry(google.protobuf.message.Message):
         text: builtins.str = ...,
         data: builtins.str = ...,
         collector: builtins.str = ...,
+        copied: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["actor", b"actor", "at", b"at", "collector", b"collector", "data", b"data", "epoch", b"epoch", "failover", b"failover", "kind", b"kind", "mono_ms", b"mono_ms", "pool_name", b"pool_name", "pool_uuid", b"pool_uuid", "seq", b"seq", "term", b"term", "text", b"text"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["actor", b"actor", "at", b"at", "collector", b"collector", "copied", b"copied", "data", b"data", "epoch", b"epoch", "failover", b"failover", "kind", b"kind", "mono_ms", b"mono_ms", "pool_name", b"pool_name", "pool_uuid", b"pool_uuid", "seq", b"seq", "term", b"term", "text", b"text"]) -> None: ...
 
 global___HistoryEntry = HistoryEntry
 

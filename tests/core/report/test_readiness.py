@@ -112,6 +112,7 @@ def test_a_drill_counts_for_a_quarter() -> None:
 def test_certificates_of_the_collector_itself_are_weaknesses() -> None:
     ends = (("the intermediate certificate is valid for 20 days", "renew it"),)
     assert codes(a_pool(), replace(DRILLED, certificates=ends))["collector-certificate"] == "warning"
+    assert codes(a_pool(), replace(DRILLED, etcd=ends))["etcd"] == "warning"
 
 
 def test_a_collector_inside_of_the_pool_comes_first() -> None:

@@ -58,7 +58,8 @@ def entry_line(entry: "api.HistoryEntry", *, with_pool: bool) -> Line:
     actor = f"{entry.actor}: " if entry.actor not in ("", "poolwarden") else ""
     pool = f"{entry.pool_name}: " if with_pool and entry.pool_name else ""
     stored = _REPLAY.search(entry.data)
-    again = f" [poolwarden replay {stored[1]}]" if stored else ""
+    of_one = f" --from {entry.collector}" if entry.collector else ""
+    again = f" [poolwarden replay {stored[1]}{of_one}]" if stored else ""
     return Line(f"{pool}{actor}{entry.text}{again}", label=label)
 
 

@@ -13,11 +13,14 @@ Rules
   nothing; a site that will not come back is released by a person (``storm_pools``, ``storm_percent``).
 * Who waits to be let in, or whose call waits, is not silent: its pool is judged as of when all of it had been heard.
 * After it the shell gives the site's pools their quiet time again, and each is judged anew.
+* One of several collectors owns a share of a site's pools: it counts these (``silence_of``), and the sum of all counts
+  is judged beside them. The site is blind if either says so. Where the sum only cannot be told, or much of the site has
+  changed its collector, nobody was silent: no quiet time follows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 from types import MappingProxyType
@@ -36,6 +39,28 @@ class Blind:
 
     why: str
     began: Ms
+    silent: bool = True  # agents may have been heard by nobody meanwhile
+
+
+@dataclass(frozen=True, slots=True)
+class Braked:
+    """Why all collectors together are blind towards a site; ``silent``: because of agents that fell silent."""
+
+    why: str
+    silent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """What one collector counts at a site. ``agents`` and ``silent`` are of pools that are not young."""
+
+    pools: int = 0
+    young: int = 0  # pools that this collector has taken over a moment ago: nobody is known to be silent there
+    agents: int = 0
+    silent: int = 0  # agents that fell silent with the storm
+    silent_pools: int = 0
+    storm_pools: int = 0  # the most cautious thresholds of these pools; 0: there are none
+    storm_percent: int = 0
 
 
 class Heard:
@@ -66,12 +91,13 @@ def judge_sites(
     before: Mapping[str, Blind],
     of_pools: Mapping[PoolId, Ms] = MappingProxyType({}),
     heard: Heard | None = None,
+    sums: Mapping[str, Braked] | None = None,
 ) -> dict[str, Blind]:
     """The sites towards which the collector must consider itself blind; ``before`` is this function's last answer.
 
     ``anchors`` says for each configured network anchor whether it answered; without anchors only the storm brake
     counts. ``of_pools``: of which less has been heard than all that came before ``now``. ``heard``: the same one each
-    time, where there are many pools.
+    time, where there are many pools. ``sums``: what all collectors together say of a site.
     """
     if anchors and not any(anchors):
         why = f"none of its {len(anchors)} network anchors answers"
@@ -83,12 +109,45 @@ def judge_sites(
         asof = min(now, of_pools.get(uuid, now)) if of_pools else now
         if heard.some_silent(uuid, pool, asof):
             silent.setdefault(pool.policy.site, []).append((pool, asof))
+    sites = {pool.policy.site for pool in pools.values()} if sums else set(silent)
     found = {}
-    for site, those in silent.items():
+    for site in sites:
         began = before[site].began if site in before else now
+        those = silent.get(site, [])
         counts = [count for pool, asof in those if (count := _fell_silent(pool, asof, began - STORM_WINDOW_MS))]
         if counts and (why := _storm(site, [pool for pool in pools.values() if pool.policy.site == site], counts)):
             found[site] = Blind(why, began)
+        # safety: a share of a site's pools may be too small to show what the whole site shows.
+        elif sums is not None and (braked := sums.get(site)) is not None:
+            found[site] = Blind(braked.why, began, braked.silent or (site in before and before[site].silent))
+    return found
+
+
+def silence_of(
+    pools: Iterable[Pool],
+    young: Container[PoolId],
+    now: Ms,
+    before: Mapping[str, Blind],
+    of_pools: Mapping[PoolId, Ms] = MappingProxyType({}),
+) -> dict[str, Silence]:
+    """What this collector counts of each site at which it has pools; ``before``, ``of_pools``: as of ``judge_sites``."""
+    found: dict[str, Silence] = {}
+    for pool in pools:
+        site, policy = pool.policy.site, pool.policy
+        began = before[site].began if site in before else now
+        heard = pool.record.pool not in young
+        asof = min(now, of_pools.get(pool.record.pool, now))
+        silent = _fell_silent(pool, asof, began - STORM_WINDOW_MS) if heard else 0
+        so_far = found.get(site, Silence(storm_pools=policy.storm_pools, storm_percent=policy.storm_percent))
+        found[site] = Silence(
+            so_far.pools + 1,
+            so_far.young + (not heard),
+            so_far.agents + (len(pool.live.agents) if heard else 0),
+            so_far.silent + silent,
+            so_far.silent_pools + bool(silent),
+            min(so_far.storm_pools, policy.storm_pools),
+            min(so_far.storm_percent, policy.storm_percent),
+        )
     return found
 
 
@@ -106,9 +165,12 @@ def _storm(site: str, pools: list[Pool], silent: list[int]) -> str:
 
 def _fell_silent(pool: Pool, now: Ms, since: Ms) -> int:
     """How many agents of this pool are silent, and became so not before ``since``. A goodbye is no silence."""
-    after = pool.policy.suspect_after
+    after, agents = pool.policy.suspect_after, pool.live.agents
+    # Several times a second of all pools, of most of which everybody is heard.
+    if not agents or now - min(map(_last_heard, agents.values())) < after:
+        return 0
     return sum(
         1
-        for agent in pool.live.agents.values()
+        for agent in agents.values()
         if now - agent.last_heard >= after and agent.last_heard + after >= since and not agent.goodbye
     )

@@ -42,13 +42,15 @@ class PastDrill:
 @dataclass(frozen=True, slots=True)
 class JournalView:
     """The newest changes and drills first. Of the collector itself: that it runs on a host which it guards, and each
-    certificate of its own that ends soon, with what helps; and that it is one of ``several`` to which hosts may go."""
+    certificate of its own that ends soon, with what helps; that it is one of ``several`` to which hosts may go; and
+    what is wrong with the etcd of these, with what helps."""
 
     changes: tuple[PastChange, ...] = ()
     inside: str = ""
     certificates: tuple[tuple[str, str], ...] = ()
     drills: tuple[PastDrill, ...] = ()
     several: bool = False
+    etcd: tuple[tuple[str, str], ...] = ()
 
 
 def took(change: PastChange, step: str) -> Ms | None:

@@ -69,6 +69,7 @@ def readiness(pool: Snapshot, past: JournalView) -> tuple[Unready, ...]:
         *_never_seen(pool),
         *_starts_by_policy(pool, heard),
         *(Unready("collector-certificate", WARNING, why, step) for why, step in past.certificates),
+        *(Unready("etcd", WARNING, why, step) for why, step in past.etcd),
     ]
     return tuple(sorted(found, key=lambda reason: reason.severity != CRITICAL))
 

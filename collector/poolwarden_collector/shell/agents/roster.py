@@ -233,6 +233,14 @@ class Roster:
         began = max(self._quiet_from, self._quiet_sites.get(policy.site, 0), self._quiet_pools.get(pool, 0))
         return began + policy.quiet_time
 
+    def young(self, now: Ms) -> frozenset[PoolId]:
+        """Pools that this collector has taken over so lately that nobody can have been found silent there."""
+        return frozenset(
+            pool
+            for pool, charge in self._charges.items()
+            if now < min(self.quiet_until(pool), charge.started_at + self.config.policy_of(pool).quiet_time)
+        )
+
     def be_quiet_again(self, now: Ms, pool: PoolId | None = None) -> None:
         """The collector was away (from this pool): what it remembers of agents' silence is its own."""
         if pool is None:
@@ -258,8 +266,11 @@ class Roster:
         """Take the newest judgement of the sites; those that it sees again are quiet anew. What to log."""
         changes = [f"blind: {blind.why}" for site, blind in sites.items() if site not in self.sites]
         for site in self.sites.keys() - sites.keys():
-            self._quiet_sites[site] = now
-            changes.append(f"not blind any more{f' towards site {site}' if site else ''}: quiet time begins anew")
+            towards = f"not blind any more{f' towards site {site}' if site else ''}"
+            if self.sites[site].silent:
+                self._quiet_sites[site] = now
+                towards += ": quiet time begins anew"
+            changes.append(towards)
         self.sites = sites
         return tuple(changes)
 

@@ -184,12 +184,16 @@ class Sessions:
     def send_on(self, pool: PoolId, owner: Elsewhere) -> None:
         """Another collector has this pool from now on: its agents are sent there, and their streams end."""
         for session in [each for each in self._all() if each.pool == pool]:
-            session.sent_on, session.folded = True, None
-            if CAPABILITY in session.state.capabilities:
-                session.send(owner.message())
-                patience.after(FOLLOWS_WITHIN_S, partial(session.close, f"pool {pool} is another collector's"))
-            else:
-                session.close(owner.refusal(), grpc.StatusCode.FAILED_PRECONDITION)
+            self.send_one_on(session, owner)
+
+    def send_one_on(self, session: Session, owner: Elsewhere) -> None:
+        """One agent is sent to another collector, and its stream ends."""
+        session.sent_on, session.folded = True, None
+        if CAPABILITY in session.state.capabilities:
+            session.send(owner.message())
+            patience.after(FOLLOWS_WITHIN_S, partial(session.close, f"pool {session.pool} is another collector's"))
+        else:
+            session.close(owner.refusal(), grpc.StatusCode.FAILED_PRECONDITION)
 
     def serials(self, host: HostId) -> set[str]:
         """The serial number of the certificate of this host's stream, if there is one."""

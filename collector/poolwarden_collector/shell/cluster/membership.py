@@ -147,6 +147,10 @@ class Membership:
         ago = (now - self._sent) / 1000
         return Right(until, f"its lease of {self._ms / 1000:g} s was renewed last {ago:.1f} s ago")
 
+    def over_since(self, now: Ms) -> Ms:
+        """For how long its lease's whole time has been over, as far as it knows; 0: it is not, or there is none."""
+        return max(0, now - self._sent - self._ms) if self.standing is not None else 0
+
     # -------------------------------------------------------------------------------------------- exchanges
 
     def join(self) -> Exchange[Joined | NameTaken]:

@@ -20,10 +20,11 @@ from dataclasses import dataclass, replace
 from poolwarden_collector.core.model.values import Ms
 from poolwarden_collector.shell.cluster.etcd import Created, Exchange, Found, Get, Put, Txn, behind
 from poolwarden_collector.shell.cluster.membership import Standing
+from poolwarden_collector.shell.cluster.membership import members as members_of
 from poolwarden_collector.shell.cluster.names import Names
 
 EVERY_MS: Ms = 1_000
-STALE_AFTER_MS: Ms = 5_000
+STALE_AFTER_MS: Ms = 12_000  # longer than a lease: the count of a collector that is gone goes with that
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,11 @@ class SiteSum:
     missing: tuple[str, ...] = ()
 
     @property
+    def silent(self) -> bool:
+        """Is it for agents that fell silent, and not for what is not known?"""
+        return not self.missing and 2 * self.count.young <= self.count.pools
+
+    @property
     def why_blind(self) -> str:
         """Why the collectors together must consider themselves blind towards the site; empty: they need not."""
         count = self.count
@@ -69,9 +75,16 @@ def tell(names: Names, standing: Standing, counts: Mapping[str, SiteCount]) -> E
         yield Txn((Created(names.member(standing.collector), standing.revision),), writes[at : at + 64])
 
 
-def read(names: Names) -> Exchange[dict[str, dict[str, SiteCount]]]:
+def read_all(names: Names) -> Exchange[tuple[frozenset[str], dict[str, dict[str, SiteCount]]]]:
+    """The members, and their counts as of the same revision. Raises EtcdError."""
+    there: Found = yield Get(names.members, behind(names.members))
+    members = frozenset(members_of(names, there))
+    return members, (yield from read(names, there.revision))
+
+
+def read(names: Names, revision: int = 0) -> Exchange[dict[str, dict[str, SiteCount]]]:
     """Site -> collector -> its count. Raises EtcdError."""
-    found: Found = yield Get(names.sites, behind(names.sites))
+    found: Found = yield Get(names.sites, behind(names.sites), revision=revision)
     counts: dict[str, dict[str, SiteCount]] = {}
     for kept in found.kept:
         parts = names.parts(kept.key)
@@ -94,6 +107,10 @@ class Sums:
             if at not in self._seen or self._seen[at][0].number != count.number:
                 self._seen[at] = (count, now)
         self._seen = {at: seen for at, seen in self._seen.items() if at in there}
+
+    def who(self, site: str) -> set[str]:
+        """Of whom there is a count of the site, fresh or not."""
+        return {name for of, name in self._seen if of == site}
 
     def of(self, site: str, members: Iterable[str], now: Ms) -> SiteSum:
         """The site's sum; ``members``: who must have said something of it."""

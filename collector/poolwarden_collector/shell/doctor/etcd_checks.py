@@ -17,6 +17,7 @@ import socket
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from urllib.parse import urlsplit
 
+from poolwarden_collector.shell.agents.roster import Roster
 from poolwarden_collector.shell.cluster.etcd import EtcdError, EtcdMember, Exchange, Found, Get, Health, carry_out
 from poolwarden_collector.shell.cluster.etcd_client import EtcdClient
 from poolwarden_collector.shell.cluster.names import Names
@@ -30,6 +31,28 @@ KEPT_REVISIONS = 500_000  # two days of three collectors that count a site's sil
 _SOUND = {(3, 4): 31, (3, 5): 13}
 _INCONSISTENT = ((3, 5, 0), (3, 5, 3))  # etcd issue 13766: members may differ after a crash
 _PAGE = "docs/collectors.md"
+
+
+# Of all that is looked at, what weakens the pools while nothing has failed yet.
+_WEAKENS = ("etcd", "etcd's members", "etcd's disk", "where etcd runs", "collectors")
+
+
+async def etcd_weaknesses(roster: Roster) -> tuple[tuple[str, str], ...]:
+    """For readiness: what is wrong with the collectors' etcd, each with what helps."""
+    found = await etcd_checks(roster.config.store, roster.config.name, guarded(roster))
+    wrong = [each for each in found if each.level == FAULT or (each.level == WARNING and each.name in _WEAKENS)]
+    return tuple((f"{each.name}: {each.text}", each.next_step) for each in wrong)
+
+
+def guarded(roster: Roster) -> dict[str, str]:
+    """Guarded hosts' names by their management addresses."""
+    records = [pool.record for pool in roster.pools.values()]
+    return {
+        host.address: f"{record.display_name}/{record.name_of(host.host)}"
+        for record in records
+        for host in record.hosts.values()
+        if host.address
+    }
 
 
 async def etcd_checks(settings: StoreSettings | None, name: str, hosts: Mapping[str, str]) -> list[Check]:

@@ -18,7 +18,7 @@ from poolwarden_collector.shell.doctor import machine
 from poolwarden_collector.shell.doctor.channels import all_channels
 from poolwarden_collector.shell.doctor.check import FAULT, OK, UNCHECKED, WARNING, Check
 from poolwarden_collector.shell.doctor.enrolment import enrolment_checks
-from poolwarden_collector.shell.doctor.etcd_checks import etcd_checks
+from poolwarden_collector.shell.doctor.etcd_checks import etcd_checks, guarded
 from poolwarden_collector.shell.enrolment.assembly import Enrolments
 from poolwarden_collector.shell.loop.self_check import guards_its_own_host, own_system_uuid
 from poolwarden_collector.shell.store.parcels import ChannelState
@@ -51,19 +51,8 @@ async def all_checks(roster: Roster, channels: list[ChannelState], enrolments: E
     if config.page is not None:
         found += await asyncio.to_thread(machine.page_certificate, config.page)
         found.append(await _port("page's port", config.page.address))
-    found += await etcd_checks(config.store, config.name, _guarded(roster))
+    found += await etcd_checks(config.store, config.name, guarded(roster))
     return [*found, *_self_hosting(roster)]
-
-
-def _guarded(roster: Roster) -> dict[str, str]:
-    """Hosts' names by their management addresses."""
-    records = [pool.record for pool in roster.pools.values()]
-    return {
-        host.address: f"{record.display_name}/{record.name_of(host.host)}"
-        for record in records
-        for host in record.hosts.values()
-        if host.address
-    }
 
 
 def _work(roster: Roster) -> Iterator[Check]:

@@ -50,7 +50,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
-from poolwarden_collector.core.decision.storm_brake import Heard, judge_sites
+from poolwarden_collector.core.decision.storm_brake import Braked, Heard, Silence, judge_sites, silence_of
 from poolwarden_collector.core.engine import step
 from poolwarden_collector.core.model import effects, epoch
 from poolwarden_collector.core.model.entries import Entry, Kind
@@ -263,11 +263,28 @@ class EngineLoop:
         known = tuple(self.roster.pools) or self._backlog.pools()
         return found if found or self._last_step > before else known[:1]
 
-    def judge_sites(self, now: Ms, anchors: tuple[bool, ...], oldest: Ms | None = None) -> tuple[str, ...]:
+    def judge_sites(
+        self,
+        now: Ms,
+        anchors: tuple[bool, ...],
+        oldest: Ms | None = None,
+        sums: Mapping[str, Braked] | None = None,
+    ) -> tuple[str, ...]:
         """Take the newest judgement of the sites; what to log. ``anchors``: which of the collector's own answer.
 
-        ``oldest``: when the oldest event arrived that waits.
+        ``oldest``: when the oldest event arrived that waits. ``sums``: what all collectors together say.
         """
+        seen, asof = self._taken_in(now, oldest)
+        found = judge_sites(seen, anchors, asof, self.roster.sites, self._pools_until, self._heard, sums)
+        return self.roster.judged(found, now)
+
+    def silence(self, now: Ms, oldest: Ms | None = None) -> dict[str, Silence]:
+        """What this one of several collectors counts of its own pools, by their sites."""
+        seen, asof = self._taken_in(now, oldest)
+        return silence_of(seen.values(), self.roster.young(now), asof, self.roster.sites, self._pools_until)
+
+    def _taken_in(self, now: Ms, oldest: Ms | None) -> tuple[Mapping[PoolId, Pool], Ms]:
+        """The pools that say something of their sites, and as of when."""
         # Who has fallen silent is judged as of what has been taken in: nothing is of an event that is still open, nor
         # of those of its pool that wait behind it.
         stalls, pools = self.roster.stalls, self.roster.pools
@@ -278,8 +295,7 @@ class EngineLoop:
         asof = min([read, *waiting, *([oldest] if oldest is not None else [])])
         # Of a pool that stands still nothing is taken in: it says nothing of its site, and holds up no other one.
         seen = {uuid: pool for uuid, pool in pools.items() if uuid not in stalls} if stalls else pools
-        found = judge_sites(seen, anchors, asof, self.roster.sites, self._pools_until, self._heard)
-        return self.roster.judged(found, now)
+        return seen, asof
 
     def streams_read(self, until: Ms, of_pools: Mapping[PoolId, Ms] = MappingProxyType({})) -> None:
         """All that had arrived at the machine by then has been read from the streams and stamped; of these pools only

@@ -30,6 +30,7 @@ from poolwarden_collector.core.model import epoch
 from poolwarden_collector.core.model.values import Ms, PoolId
 from poolwarden_collector.shell import clock
 from poolwarden_collector.shell.agents.elsewhere import Elsewhere
+from poolwarden_collector.shell.agents.sessions import Sessions
 from poolwarden_collector.shell.cluster import assignment, commits, ownership
 from poolwarden_collector.shell.cluster.assignment import Overview
 from poolwarden_collector.shell.cluster.commit_text import PoolTail, Unreadable
@@ -52,6 +53,7 @@ from poolwarden_collector.shell.cluster.names import Names
 from poolwarden_collector.shell.cluster.ownership import Ownership
 from poolwarden_collector.shell.cluster.rounds import EVERY_S, MOST_HEARD, Round, Rounds
 from poolwarden_collector.shell.loop import ready as on
+from poolwarden_collector.shell.loop.scouts import AFTER_MS, Scouts
 from poolwarden_collector.shell.loop.shared_service import SharedService
 
 LEAVE_WITHIN_S = 10.0  # of the 20 s that the unit gives to an end
@@ -87,7 +89,9 @@ class Ownerships:
         service: SharedService,
         load: Callable[[], int] = lambda: 0,
         now: Callable[[], Ms] = clock.awake_or_not_ms,
+        sessions: Sessions | None = None,
     ) -> None:
+        """``sessions``: of the agents that are sent to others while this collector is cut off from etcd."""
         self.membership = membership
         self.newest: Round | None = None
         self.looked_at: Ms = 0  # when that one ended, on the clock of rights
@@ -96,6 +100,7 @@ class Ownerships:
         self.too_low: dict[PoolId, GenerationTooLow] = {}
         self._etcd, self._names, self._service, self._load, self._now = etcd, names, service, load, now
         self._rounds = Rounds(names, membership.collector)
+        self._scouts = Scouts(sessions, self._others) if sessions is not None else None
         self._mine: dict[PoolId, Ownership] = {}
         self._heard: set[PoolId] = set()
         self._sent: dict[PoolId, str] = {}  # handed on since the newest round began
@@ -166,7 +171,7 @@ class Ownerships:
 
     def start(self) -> None:
         """Become a member, and stay one."""
-        calls = stay(self._etcd, self.membership, self._told), self._every_second()
+        calls = stay(self._etcd, self.membership, self._told), self._every_second(), self._cut_off()
         self._running = [asyncio.ensure_future(call) for call in calls]
 
     async def leave(self) -> None:
@@ -248,6 +253,20 @@ class Ownerships:
                 except Exception:
                     _log.exception("a round among the collectors failed")
             await asyncio.sleep(EVERY_S if standing is not None else self.membership.ttl_s / RENEWALS / 4)
+
+    def _others(self) -> Collection[str]:
+        seen = self.newest.seen.members if self.newest is not None else {}
+        return [each.address for name, each in seen.items() if name != self.membership.collector and each.address]
+
+    async def _cut_off(self) -> None:
+        """While etcd says nothing: whether others have its pools, its agents find out (scouts.py)."""
+        while self._scouts is not None:
+            await asyncio.sleep(EVERY_S)
+            if self.membership.over_since(self._now()) < AFTER_MS:
+                self._scouts.rest()
+                continue
+            for pool in self._scouts.look([*self._mine], self._now()):
+                _log.warning("pool %s: an agent found another collector that has it; all of them are sent on", pool)
 
     async def _round(self, standing: Standing) -> None:
         self.membership.load = self._load()

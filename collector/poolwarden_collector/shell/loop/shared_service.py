@@ -19,11 +19,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from poolwarden_collector.core.decision.storm_brake import Braked, Silence
 from poolwarden_collector.core.evidence.verdict import Verdict
 from poolwarden_collector.core.model.effects import AlertRaised, AlertResolved, Reply
 from poolwarden_collector.core.model.entries import Entry
@@ -79,6 +80,7 @@ class SharedService(Service):
         self._sharing: dict[PoolId, tuple[asyncio.Task[None], _Waiting]] = {}
         self._folding: set[asyncio.Task[None]] = set()
         self._shots: dict[PoolId, frozenset[Shot]] = {}  # of the owner before, that may still land
+        self._sums: Callable[[], Mapping[str, Braked]] = dict
         self._beside: set[asyncio.Task[None]] = set()
         self._marks = ToldMarks(store, journal, self.write)
         self._on_loss: Callable[[PoolId, str], None] = lambda _pool, _why: None
@@ -91,6 +93,21 @@ class SharedService(Service):
     def alive(self) -> bool:
         """Also while alerts can go out: those of its steps are in the own journal alone."""
         return super().alive() and not self.roster.unarchived
+
+    # ------------------------------------------------------------------------------------------------ sites
+
+    def judge_by(self, sums: Callable[[], Mapping[str, Braked]]) -> None:
+        """What all collectors together say of the sites is judged beside this one's own pools."""
+        self._sums = sums
+
+    def silence(self) -> dict[str, Silence]:
+        """What is counted here of the own pools, by their sites."""
+        return self.loop.silence(self.roster.now(), self._inbox.oldest(self.roster.stalls))
+
+    def _judge_sites(self) -> None:
+        oldest = self._inbox.oldest(self.roster.stalls)
+        for text in self.loop.judge_sites(self.roster.now(), self._anchors(), oldest, self._sums()):
+            _log.warning("%s", text)
 
     # ------------------------------------------------------------------------------------------------ pools come and go
 

@@ -22,6 +22,7 @@ import contextlib
 import functools
 import sqlite3
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -41,6 +42,7 @@ from poolwarden_collector.shell.agents.doorkeeper import Doorkeeper
 from poolwarden_collector.shell.agents.port import credentials
 from poolwarden_collector.shell.doctor.check import FAULT, WARNING
 from poolwarden_collector.shell.doctor.enrolment import own_certificates
+from poolwarden_collector.shell.doctor.etcd_checks import etcd_weaknesses
 from poolwarden_collector.shell.doctor.running import all_checks
 from poolwarden_collector.shell.loop.self_check import guards_its_own_host
 from poolwarden_collector.shell.operators import (
@@ -50,6 +52,7 @@ from poolwarden_collector.shell.operators import (
     pool_views,
     requests,
     second_person,
+    together,
 )
 from poolwarden_collector.shell.operators import replies as messages
 from poolwarden_collector.shell.operators import tls as operator_tls
@@ -294,8 +297,9 @@ class OperatorApi(rpc.OperatorServicer):
     async def Readiness(self, request: pb.ReadinessRequest) -> pb.ReadinessReply:
         uuids = [self._names().pool(request.pool)] if request.pool else self._shown()
         reply, turns, own = pb.ReadinessReply(), self.turns(), await self._own_ending()
+        etcd = () if access.current().scoped else await etcd_weaknesses(self._roster)
         for each in uuids:
-            past, pool = await self._past(each, own), self._roster.pools[each]
+            past, pool = replace(await self._past(each, own), etcd=etcd), self._roster.pools[each]
             reasons = readiness(Snapshot(pool, self._roster.shown_at(), self._views.site(each)), past)
             reply.pools.append(messages.readiness(pool, reasons))
             await turns.rest()
@@ -334,6 +338,8 @@ class OperatorApi(rpc.OperatorServicer):
         reply: pb.HistoryReply = await self._journals.search(
             lambda: pb.HistoryReply(entries=[self._entry(row) for row in rows])
         )
+        if self._several is not None:
+            together.mark_copied(reply.entries, await self._journals.read(self._journal.copied))
         return reply
 
     async def _history(self, request: pb.HistoryRequest) -> list[Row]:

@@ -12,6 +12,7 @@ Rules
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -134,17 +135,36 @@ def readiness(_request: Any, parts: list[Part], owner: Owner) -> pb.ReadinessRep
     return pb.ReadinessReply(pools=found.values())
 
 
+def mark_copied(entries: Iterable[pb.HistoryEntry], copied: Mapping[str, list[tuple[int, int]]]) -> None:
+    """``copied``: numbers of entries that came with a pool, by pools, from the first to the last."""
+    for entry in entries:
+        entry.copied = any(first <= entry.seq <= last for first, last in copied.get(entry.pool_uuid, ()))
+
+
 def history(request: pb.HistoryRequest, parts: list[Part], _owner: Owner) -> pb.HistoryReply:
-    """The newest entries of all, by the wall clocks of those that wrote them. What two have recorded is told once."""
-    found: dict[tuple[Any, ...], pb.HistoryEntry] = {}
+    """The newest entries of all, by the wall clocks of those that wrote them. What came with a pool is told once."""
+    told = []
     for part, said in _of(parts):
         for entry in said.entries:
             entry.collector = part.collector
-            same = (entry.pool_uuid, entry.epoch, entry.mono_ms, entry.kind, entry.text, entry.data, entry.at)
-            found.setdefault(same, entry)
+            told.append(entry)
     # Within one journal its own numbers say what came first.
-    ordered = sorted(found.values(), key=lambda entry: (entry.at, entry.collector, entry.seq))
+    told.sort(key=lambda entry: (entry.at, entry.collector, entry.seq))
+    known = {_content(entry) for entry in told if not entry.copied}
+    ordered = []
+    for entry in told:
+        if entry.copied and (content := _content(entry)) in known:
+            continue
+        known |= {content} if entry.copied else set()
+        ordered.append(entry)
     return pb.HistoryReply(entries=ordered[-min(request.limit or USUAL, MOST) :])
+
+
+def _content(entry: pb.HistoryEntry) -> tuple[Any, ...]:
+    """What two collectors have recorded alike; a stored decision's number is each one's own."""
+    data = json.loads(entry.data or "{}")
+    said = json.dumps({name: value for name, value in data.items() if name != "replay"}, sort_keys=True)
+    return entry.pool_uuid, entry.failover, entry.term, entry.kind, entry.actor, entry.text, said
 
 
 def alerts(request: pb.AlertsRequest, parts: list[Part], owner: Owner) -> pb.AlertsReply:

@@ -26,6 +26,7 @@ _WHERE = {
     "until": "at <= :until",
     "before": "seq < :before",
 }
+COPIED = "copied "  # and a pool: the key in ``meta`` of the entries that came with it (archive_calls.py)
 _HISTORY = "SELECT * FROM entries WHERE {where} ORDER BY seq DESC LIMIT :limit"
 # A time, or some pools: the numbers come from an index alone, and only the rows that are given are read.
 _NUMBERS = """SELECT * FROM entries WHERE seq IN (SELECT seq FROM entries INDEXED BY {index} WHERE {where}
@@ -70,6 +71,14 @@ class Questions:
         query = f"SELECT * FROM entries WHERE pool = ? AND kind IN ({marks}) ORDER BY seq DESC LIMIT ?"  # noqa: S608
         with self._beside() as db:
             return [row_of(row) for row in db.query(query, [pool, *kinds, limit])][::-1]
+
+    def copied(self) -> dict[PoolId, list[tuple[int, int]]]:
+        """Which entries another collector recorded first, by their pools: from this number to that one."""
+        with self._beside() as db:
+            rows = list(db.query("SELECT key, value FROM meta WHERE key > ? AND key < ?", [COPIED, COPIED + "~"]))
+        return {
+            row["key"].removeprefix(COPIED): [(one, last) for one, last in json.loads(row["value"])] for row in rows
+        }
 
     def decision(self, wanted: str) -> Row | None:
         """The newest decision with a stored input: by its entry's number, or the last one of a failover."""

@@ -1,0 +1,104 @@
+"""Who is cut off from etcd has one agent at a time look whether others have its pool."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from poolwarden_collector.shell.agents.elsewhere import CAPABILITY
+from poolwarden_collector.shell.agents.sessions import Session, Sessions
+from poolwarden_collector.shell.loop.scouts import BACK_WITHIN_MS, EVERY_MS, Scouts
+
+from .rig import HOSTS, POOL
+
+pytestmark = pytest.mark.asyncio
+OTHERS = ("192.0.2.2:7443", "192.0.2.3:7443")
+
+
+class Streams:
+    """Agents that come and go, and what each was told last."""
+
+    def __init__(self, others: tuple[str, ...] = OTHERS) -> None:
+        self.sessions = Sessions()
+        self.scouts = Scouts(self.sessions, lambda: others)
+        self.now = 1_000_000
+
+    def come(self, *hosts: str, follows: bool = True) -> None:
+        for host in hosts:
+            known = frozenset({CAPABILITY}) if follows else frozenset()
+            state: Any = SimpleNamespace(stream=self.sessions.next_number(), capabilities=known)
+            self.sessions.add(Session(host, POOL, state))
+
+    def go(self, host: str) -> None:
+        session = self.sessions.of(host)
+        assert session is not None
+        self.sessions.remove(session)
+
+    def sent(self) -> list[str]:
+        return [each.host for each in self.sessions.of_pool(POOL) if each.sent_on]
+
+    def told(self, host: str) -> str:
+        session = self.sessions.of(host)
+        assert session is not None
+        return str(session._queue[-1].elsewhere.address)
+
+    def after(self, ms: int) -> tuple[str, ...]:
+        self.now += ms
+        return self.scouts.look([POOL], self.now)
+
+
+async def test_one_agent_goes_to_another_collector_and_the_next_one_when_that_is_back() -> None:
+    streams = Streams()
+    streams.come(*HOSTS)
+    assert streams.after(0) == () and streams.sent() == [HOSTS[0]] and streams.told(HOSTS[0]) in OTHERS
+    assert streams.after(1_000) == () and streams.sent() == [HOSTS[0]]
+    streams.go(HOSTS[0])
+    streams.after(1_000)
+    streams.come(HOSTS[0])
+    assert streams.after(BACK_WITHIN_MS) == () and not streams.sent(), "nobody else has the pool"
+    assert streams.after(EVERY_MS) == () and streams.sent() == [HOSTS[1]]
+
+
+async def test_who_does_not_come_back_has_found_the_owner_and_all_go_there() -> None:
+    streams = Streams()
+    streams.come(*HOSTS)
+    streams.after(0)
+    streams.go(HOSTS[0])
+    assert streams.after(BACK_WITHIN_MS - 1) == () and not streams.sent()
+    assert streams.after(1) == (POOL,) and streams.sent() == [HOSTS[1], HOSTS[2]]
+
+
+async def test_a_stream_that_has_not_ended_yet_is_no_agent_that_came_back() -> None:
+    streams = Streams()
+    streams.come(*HOSTS)
+    streams.after(0)
+    assert streams.after(BACK_WITHIN_MS) == (POOL,)
+
+
+async def test_an_answer_of_etcd_ends_it() -> None:
+    streams = Streams()
+    streams.come(*HOSTS)
+    streams.after(0)
+    streams.go(HOSTS[0])
+    streams.scouts.rest()
+    assert streams.after(BACK_WITHIN_MS) == () and streams.sent() == [HOSTS[1]], (
+        "from the beginning, if it is cut again"
+    )
+
+
+async def test_agents_that_cannot_follow_stay() -> None:
+    streams = Streams()
+    streams.come(HOSTS[0], HOSTS[1], follows=False)
+    assert streams.after(0) == () and not streams.sent()
+    streams.come(HOSTS[2])
+    assert streams.after(1_000) == () and streams.sent() == [HOSTS[2]]
+    assert len(streams.sessions) == 3
+
+
+async def test_where_no_other_is_known_the_agent_tries_those_of_its_own_list() -> None:
+    streams = Streams(others=())
+    streams.come(*HOSTS)
+    streams.after(0)
+    assert streams.told(HOSTS[0]) == ""
