@@ -57,7 +57,7 @@ class Share:
 
     def judge(self) -> dict[str, Blind]:
         self.pools.now = self.cluster.now()
-        self.blind = judge_sites(self.pools.pools(), (), self.cluster.now(), self.blind, self.watch.braked())
+        self.blind = judge_sites(self.pools.pools(), (), self.cluster.now(), self.blind, sums=self.watch.braked())
         why = self.blind[""].why if self.blind else ""
         if not self.history or self.history[-1] != why:
             self.history.append(why)
@@ -219,14 +219,14 @@ async def test_a_site_that_another_configuration_does_not_name_is_counted_all_th
 def test_a_storm_of_ones_own_is_told_first_and_a_count_that_is_missed_makes_nobody_quiet() -> None:
     missed = {"": Braked("of collector b no count of its agents there is known", silent=False)}
     w = Pools(20)
-    assert judge_sites(w.pools(), (), w.now, {}, missed)[""].silent is False
+    assert judge_sites(w.pools(), (), w.now, {}, sums=missed)[""].silent is False
     for name in list(w.heard)[:10]:
         w.silence(name, 2)
     w.now += 5_000
-    storm = judge_sites(w.pools(), (), w.now, {}, missed)
+    storm = judge_sites(w.pools(), (), w.now, {}, sums=missed)
     assert "fell silent" in storm[""].why and storm[""].silent
     w.heard = {name: dict.fromkeys(hosts, 0) for name, hosts in w.heard.items()}
-    after = judge_sites(w.pools(), (), w.now, storm, missed)
+    after = judge_sites(w.pools(), (), w.now, storm, sums=missed)
     assert after[""].silent, "a storm that goes over into that was one"
     assert after[""].began == storm[""].began
 

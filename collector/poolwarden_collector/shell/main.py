@@ -62,7 +62,7 @@ from poolwarden_collector.shell.parts import Parts
 from poolwarden_collector.shell.queue.inbox import Inbox
 from poolwarden_collector.shell.reload import Followers, Reloader
 from poolwarden_collector.shell.serving_loop import ServingLoop
-from poolwarden_collector.shell.several import one_of
+from poolwarden_collector.shell.several import Several, one_of
 from poolwarden_collector.shell.store.backup import FILES, BackupError, back_up, stamp
 from poolwarden_collector.shell.store.capsules import Capsules
 from poolwarden_collector.shell.store.journal import Journal, JournalError

@@ -130,7 +130,7 @@ def silence_of(
     before: Mapping[str, Blind],
     of_pools: Mapping[PoolId, Ms] = MappingProxyType({}),
 ) -> dict[str, Silence]:
-    """What this collector counts of each site at which it has pools; ``before``, ``of_pools``: as of ``judge_sites``."""
+    """What this collector counts of each site where it has pools; ``before``, ``of_pools``: as in ``judge_sites``."""
     found: dict[str, Silence] = {}
     for pool in pools:
         site, policy = pool.policy.site, pool.policy
