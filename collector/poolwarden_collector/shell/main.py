@@ -161,8 +161,8 @@ def assemble(config: Config, journal: Journal, one_of_several: bool = False) -> 
     return Parts(
         service, inbox, journal, gateway, fencer, prober, outbox, diskless, heartbeat, hooks, telemetry,
         JournalUpkeep(journal, service.write, lambda: roster.config.journal), operators, messages, enrolled, reloader,
-        capsules, _metrics(config, service, prober, inbox, journal), _page(config, roster, operators, telemetry),
-        several,
+        capsules, _metrics(config, service, prober, inbox, journal, several),
+        _page(config, roster, operators, telemetry), several,
     )  # fmt: skip
 
 
@@ -213,16 +213,21 @@ def _enrolments(
     return enrolments(config, journal, around, keys, rows)
 
 
-def _metrics(config: Config, service: Service, prober: Prober, inbox: Inbox, journal: Journal) -> Exporter | None:
+def _metrics(
+    config: Config, service: Service, prober: Prober, inbox: Inbox, journal: Journal, several: Several | None
+) -> Exporter | None:
     """The exporter; what it stands on is imported where metrics are on."""
     if config.metrics is None:
         return None
     from poolwarden_collector.shell.metrics.exporter import Exporter
-    from poolwarden_collector.shell.metrics.look import Watch
+    from poolwarden_collector.shell.metrics.look import Among, Watch
 
     watch = Watch(service.roster, prober, inbox)
     service.on_commit(watch.committed)
     service.follow(watch.ledger.follow)
+    if several is not None:
+        several.etcd.on_answer(watch.etcd_asked)
+        watch.one_of_several(lambda: Among(*several.among()))
     return Exporter(config.metrics, watch, journal, service.roster.warn)
 
 

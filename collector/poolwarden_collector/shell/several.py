@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from poolwarden_collector.core.model.values import Ms
 from poolwarden_collector.shell import clock
 from poolwarden_collector.shell.agents.elsewhere import OwnerOf
 from poolwarden_collector.shell.agents.sessions import Sessions
@@ -33,6 +34,13 @@ class Several:
         """Become a member, own pools, and count their agents for the others."""
         self.ownerships.start()
         self.sites.start()
+
+    def among(self) -> tuple[int, int, Ms, bool]:
+        """For metrics: how many members there are, how many pools without an owner, its right's rest, its lease."""
+        newest, member = self.ownerships.newest, self.ownerships.membership
+        members, alone = (len(newest.seen.members), len(newest.alone)) if newest is not None else (0, 0)
+        right = member.right(now := clock.awake_or_not_ms())
+        return members, alone, 0 if right.why_not else right.until - now, member.standing is not None
 
     def joined(self, operators: OperatorApi) -> OwnerOf:
         """The operators' interface knows the others from now on; who has which pool."""
