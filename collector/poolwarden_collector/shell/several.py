@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from poolwarden_collector.core.model.values import Ms
 from poolwarden_collector.shell import clock
 from poolwarden_collector.shell.agents.elsewhere import OwnerOf
 from poolwarden_collector.shell.agents.sessions import Sessions
@@ -35,7 +34,7 @@ class Several:
         self.ownerships.start()
         self.sites.start()
 
-    def among(self) -> tuple[int, int, Ms, bool]:
+    def among(self) -> tuple[int, int, int, bool]:
         """For metrics: how many members there are, how many pools without an owner, its right's rest, its lease."""
         newest, member = self.ownerships.newest, self.ownerships.membership
         members, alone = (len(newest.seen.members), len(newest.alone)) if newest is not None else (0, 0)
