@@ -309,6 +309,29 @@ async def test_a_raised_generation_has_every_pool_claimed_anew(tmp_path: Path, m
         assert await them.owner() == "a" and a.roster.why_no_act(POOL) == ""
 
 
+async def test_a_pool_that_is_lost_while_it_is_taken_over_is_guarded_by_nobody_who_does_not_own_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with company(tmp_path, monkeypatch) as them:
+        a = await them.another("a")
+        taking, goes_on, take_over = asyncio.Event(), asyncio.Event(), a.service.take_over
+
+        async def slow(*about: Any) -> bool:
+            taking.set()
+            await goes_on.wait()
+            return await take_over(*about)
+
+        monkeypatch.setattr(a.service, "take_over", slow)
+        await them.know(POOL)
+        await taking.wait()
+        before = a.ownerships._mine[POOL].epoch
+        await them.ask(ownership.raise_generation(them.names, 4))
+        await until(lambda: POOL not in a.ownerships._mine)
+        goes_on.set()
+        await until(lambda: a.owned and a.roster.charge(POOL).epoch > before)
+        assert a.owned == set(a.ownerships.owned), "what it guards is what it owns"
+
+
 async def test_hosts_that_have_obeyed_more_are_owned_anew_with_a_higher_epoch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

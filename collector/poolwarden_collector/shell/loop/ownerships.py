@@ -324,9 +324,11 @@ class Ownerships:
         if not await self._guard(owned):
             self._mine.pop(pool, None)
             await self._leave_it(owned)
-        elif self.membership.standing != standing:
-            await self._service.lose(pool, "its place among the collectors was lost meanwhile")
+        elif self.membership.standing != standing or self._mine.get(pool) is not owned:
+            # safety: what was lost before it was guarded could not be released then.
+            await self._service.lose(pool, "its ownership, or its place among the collectors, was lost meanwhile")
             self._mine.pop(pool, None)
+            await self._leave_it(owned)
         else:
             before = "handed over" if owned.handed_by else "not handed over: what was under way there may still land"
             _log.info("pool %s is this collector's with epoch %s, %s", pool, epoch.name(owned.epoch), before)
