@@ -134,6 +134,7 @@ def assemble(config: Config, journal: Journal, one_of_several: bool = False) -> 
     else:
         driver = partial(SharedService, roster, inbox, journal, performer, telemetry=telemetry, anchors=prober.anchors)
         several = one_of(config.name, config.store, driver, sessions)
+        several.tells(journal)
         service = several.service
     make = partial(make_sink, collector=config.name, show=messages.show)
     sinks = tuple(make(channel) for channel in config.alerts.channels)

@@ -76,6 +76,7 @@ class GenerationTooLow:
 
     pool: PoolId
     generation: int
+    obeyed: int  # the highest epoch that its hosts have obeyed
 
 
 class Ownerships:
@@ -422,6 +423,6 @@ class Ownerships:
 
 def _too_low(pool: PoolId, obeyed: int) -> GenerationTooLow:
     try:
-        return GenerationTooLow(pool, epoch.generation_above(obeyed))
+        return GenerationTooLow(pool, epoch.generation_above(obeyed), obeyed)
     except OverflowError:
-        return GenerationTooLow(pool, 0)
+        return GenerationTooLow(pool, 0, obeyed)
