@@ -102,7 +102,7 @@ def test_a_page_says_who_is_missing_from_it(fake: FakeCollector, poolwarden: Cal
     fake.condition.asked.append(SILENT)
     assert poolwarden("doctor").status == 1
     assert json.loads(poolwarden("hosts", "--json").out)["asked"][1]["why_not"] == SILENT.why_not
-    assert "WARNING - collector hall-c does not answer it" in poolwarden("check", "collector").out
+    assert "WARNING - collector hall-c does not answer:" in poolwarden("check", "collector").out
 
 
 def test_the_first_collector_that_answers_is_asked(
@@ -136,6 +136,7 @@ def test_what_came_of_a_command_is_asked_for_when_its_answer_was_lost(
 
 
 def test_a_collector_that_matters_and_does_not_answer(fake: FakeCollector, poolwarden: Call) -> None:
+    fake.outcome = api.OutcomeReply(state="done", reply=api.CommandReply(accepted=True))  # is not asked for
     fake.failure = (grpc.StatusCode.ABORTED, "nothing was done: collector hall-c does not answer\n\nname it by: x")
     said = poolwarden("pause", "gold")
     assert (said.status, said.err) == (

@@ -121,7 +121,7 @@ PROVEN = {
 }
 WORDS = {
     "etcdserver: too many requests": Unavailable,
-    "etcdserver: mvcc: database space exceeded": Unavailable,
+    "etcdserver: mvcc: database space exceeded": InDoubt,
     "etcdserver: permission denied": Denied,
     "etcdserver: authentication failed, invalid user ID or password": Denied,
     "etcdserver: user name is empty": Denied,

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from tests.core.pool import Guarded
 from tests.core.test_adversarial_proof import until
+from tests.shell.rig import write_config
 
 from poolwarden_collector.core.model import epoch
 from poolwarden_collector.core.model.effects import AlertRaised, AlertResolved
@@ -25,6 +26,9 @@ from poolwarden_collector.shell.cluster.enrolment_rows import Changes
 from poolwarden_collector.shell.cluster.etcd import Etcd, Get, InDoubt, Request, Txn, behind, carry_out
 from poolwarden_collector.shell.cluster.names import Names
 from poolwarden_collector.shell.cluster.ownership import NotClaimed, NotRaised, Ownership, Raised, raise_generation
+from poolwarden_collector.shell.config.config import load
+from poolwarden_collector.shell.main import serve
+from poolwarden_collector.shell.migration import prefix_copy
 from poolwarden_collector.shell.migration.place import Refused, Way, look
 from poolwarden_collector.shell.migration.to_etcd import Source, Todo, to_etcd
 from poolwarden_collector.shell.migration.to_sqlite import to_sqlite
@@ -368,6 +372,55 @@ def test_channels_that_know_everything_are_told_nothing_again(tmp_path: Path) ->
 
 
 # ------------------------------------------------------------------------------------------------ refused
+
+
+class Noted:
+    """What is asked of it."""
+
+    def __init__(self, to: Etcd) -> None:
+        self._to = to
+        self.writes: list[Txn] = []
+
+    async def ask(self, request: Request) -> Any:
+        if isinstance(request, Txn) and any(not isinstance(op, Get) for op in request.success):
+            self.writes.append(request)
+        return await self._to.ask(request)
+
+    async def health(self) -> Any:
+        return await self._to.health()
+
+
+async def late_writes(cluster: Any, folder: Path) -> None:
+    """Whatever of an earlier run etcd carries out later changes nothing."""
+    single, to, at = Single(folder).filled(), Noted(cluster.client("m")), names()
+    await to_etcd(to, at, single.source)
+    there = len(to.writes)
+    await to_sqlite(to, at, single.journal, "one")
+    back = len(to.writes)
+    copy = await carry_out(to, prefix_copy.take(at))
+    await to_etcd(to, at, single.source)
+    live = len(to.writes)
+    before = await carry_out(to, prefix_copy.take(at))
+    for late in to.writes[:live]:
+        # Who is enrolled is compared with itself; everything else with the run's own mark.
+        if not any(getattr(op, "key", "").startswith(at.enrolment_rows) for op in late.success):
+            assert not (await to.ask(late)).succeeded, late
+    after = await carry_out(to, prefix_copy.take(at))
+    assert after.keys == before.keys and there < back < live and copy.keys
+
+
+def test_nothing_that_arrives_late_changes_anything(tmp_path: Path) -> None:
+    on_the_model(late_writes, tmp_path)
+
+
+@pytest.mark.asyncio
+async def test_a_single_collectors_pools_are_not_begun_anew_in_etcd(tmp_path: Path) -> None:
+    single = Single(tmp_path, "state").filled()
+    single.journal.close()
+    store = '[store]\netcd = ["http://127.0.0.1:9"]\nagents = "127.0.0.1:1"\noperators = "127.0.0.1:2"\n'
+    config = load(write_config(tmp_path, store, collector='operator_listen = "127.0.0.1:0"'))
+    with pytest.raises(JournalError, match="store to-etcd"):
+        await serve(config, asyncio.Event())
 
 
 async def refusals(cluster: Any, folder: Path) -> None:

@@ -26,7 +26,8 @@ def heard(rig: Rig) -> bool:
     """Has this collector the host's stream, and the host its epoch on disk?"""
     sessions = rig.parts.gateway._sessions
     epoch = rig.parts.service.roster.epoch
-    return sessions.of(trees.HOST) is not None and not sessions.unacknowledged(trees.POOL, epoch)
+    session = sessions.of(trees.HOST)
+    return session is not None and session.state.acknowledged == epoch
 
 
 def address(rig: Rig) -> str:

@@ -10,6 +10,9 @@ import grpc
 import pytest
 
 from poolwarden.v1 import agent_link_pb2 as pb
+from poolwarden_collector.core.model.epoch import of_ownership
+from poolwarden_collector.core.model.takeover import LeftBehind
+from poolwarden_collector.core.state.pool_record import PoolRecord
 from poolwarden_collector.shell.agents import elsewhere
 from poolwarden_collector.shell.agents.elsewhere import Elsewhere
 from poolwarden_collector.shell.agents.order_key import load_or_make
@@ -109,20 +112,25 @@ async def test_a_pool_that_is_given_away_is_told_on_its_streams(
         await other.send(report=pb.Report(full=True))
 
 
-async def test_who_has_not_acknowledged_an_epoch(tmp_path: Path) -> None:
-    async with running(tmp_path) as rig:
-        sessions = rig.parts.gateway._sessions
+async def test_the_engine_of_one_of_several_hears_who_obeys_its_epoch(tmp_path: Path) -> None:
+    async with running(tmp_path, one_of_several=True) as rig:
+        epoch = of_ownership(1, 5, 7)
+        service = rig.parts.service
+        assert await service.adopt(PoolRecord(POOL), epoch, LeftBehind())
         agents = [await rig.agent(host, capabilities=ABLE) for host in HOSTS[:2]]
-        epoch = rig.parts.service.roster.epoch
-        assert sorted(sessions.unacknowledged(POOL, epoch)) == [*HOSTS[:2]]
+
+        def acknowledged() -> frozenset[str]:
+            return service.roster.pools[POOL].live.acknowledged
+
+        for agent in agents:
+            await agent.send(report=pb.Report(full=True))
+        await until(lambda: service.roster.pools[POOL].live.agents.keys() == {*HOSTS[:2]})
         await agents[0].send(epoch_ack=pb.EpochAck(epoch=epoch, boot_id="boot-1"))
         await agents[1].send(epoch_ack=pb.EpochAck(epoch=epoch, boot_id="another boot"))
-        await until(lambda: sessions.unacknowledged(POOL, epoch) == [HOSTS[1]])
         await agents[1].send(epoch_ack=pb.EpochAck(epoch=epoch - 1, boot_id="boot-2"))
-        await agents[1].send(report=pb.Report(full=True))
-        await until(lambda: HOSTS[1] in rig.parts.service.roster.pools[POOL].record.hosts)
-        assert sessions.unacknowledged(POOL, epoch) == [HOSTS[1]]
-        assert sessions.unacknowledged("another pool", epoch) == []
+        await until(lambda: acknowledged() == {HOSTS[0]})
+        await agents[1].send(epoch_ack=pb.EpochAck(epoch=epoch, boot_id="boot-2"))
+        await until(lambda: acknowledged() == {*HOSTS[:2]})
 
 
 async def test_a_ping_is_answered(tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ from poolwarden_collector.shell.config.config import Config
 from poolwarden_collector.shell.metrics import board, exposition
 from poolwarden_collector.shell.metrics.catalogue import METRICS, Kind
 from poolwarden_collector.shell.metrics.exposition import write_out
+from poolwarden_collector.shell.metrics.histogram import COMMIT_BOUNDS, Histogram
+from poolwarden_collector.shell.metrics.look import Among
 
 from .looked import Written, configured, look_at
 
@@ -193,6 +195,23 @@ def test_a_collector_that_cannot_decide_says_why(config: Config) -> None:
     assert (waits.value("engine_inbox_age_seconds"), waits.value("engine_inbox_events")) == (3.25, 12)
     stood = Written(look_at(config, pool, stood_down=frozenset({pool.pool.record.pool})))
     assert stood.value("pool_stood_down") == 1
+
+
+def test_one_of_several_tells_its_right_and_its_pools(config: Config) -> None:
+    alone = Written(look_at(config, Guarded()))
+    assert alone.value("collector_owns") == 1 and "poolwarden_etcd_right_seconds" not in alone.names
+    asked = Histogram.empty(COMMIT_BOUNDS).with_value(0.002).with_value(3.0)
+    among = Among(3, 2, 4_500, lease=True, asked=asked, failed=1)
+    well = Guarded()
+    well.run(QUIET + 1_000)
+    several = Written(look_at(config, well, among=among))
+    told = {name: several.value(name) for name in ("collector_members", "pools_without_owner", "etcd_lease")}
+    assert told == {"collector_members": 3, "pools_without_owner": 2, "etcd_lease": 1}
+    assert several.value("etcd_right_seconds") == 4.5 and several.value("etcd_requests_failed_total") == 1
+    assert several.value("etcd_request_duration_seconds_count") == 2
+    assert several.value("collector_decides") == 1
+    deposed = Written(look_at(config, well, among=replace(among, right_ms=0, lease=False)))
+    assert deposed.value("collector_decides") == 0 and deposed.value("etcd_right_seconds") == 0
 
 
 def test_a_pool_of_which_nothing_is_known_yet_is_no_error(config: Config) -> None:

@@ -20,9 +20,10 @@ from poolwarden_collector.shell.cluster.commit_text import Unreadable
 from poolwarden_collector.shell.cluster.etcd import Put, Txn, carry_out
 from poolwarden_collector.shell.cluster.handover import NotReleased, Released
 from poolwarden_collector.shell.cluster.membership import Membership
-from poolwarden_collector.shell.loop import ownerships, shared_service
+from poolwarden_collector.shell.loop import ownership_alerts, ownerships, shared_service
 from poolwarden_collector.shell.loop import ready as on
 from poolwarden_collector.shell.loop.neighbourhood import Neighbourhood
+from poolwarden_collector.shell.loop.ownership_alerts import OwnershipAlerts
 from poolwarden_collector.shell.loop.ownerships import Ownerships
 
 from .rig import POOL, until
@@ -274,6 +275,11 @@ async def test_a_start_while_etcd_is_away_waits_for_it_and_says_so(
         await until(lambda: one.ownerships.trouble == "" and one.roster.warnings() == ())
 
 
+def told_of(one: Several) -> list[str]:
+    """The titles of its open alerts."""
+    return [each["title"] for each in one.archive.journal.alerts(open_only=True)]
+
+
 async def test_who_cannot_read_a_pool_leaves_it_to_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read, cannot = commits.read, {"a", "b"}
 
@@ -288,14 +294,15 @@ async def test_who_cannot_read_a_pool_leaves_it_to_the_others(tmp_path: Path, mo
     monkeypatch.setattr(assignment, "PATIENCE_MS", 50)
     async with company(tmp_path, monkeypatch) as them:
         a, b = await them.another("a"), await them.another("b")
-        alone: list[str] = []
         for one in (a, b):
-            one.ownerships.on_round(lambda found: alone.extend(found.alone))
+            OwnershipAlerts(one.ownerships, one.service, one.archive.journal)
         await them.know(POOL)
-        await until(lambda: alone and a.ownerships.unreadable and b.ownerships.unreadable)
-        assert set(alone) == {POOL} and not a.owned and not b.owned
+        await until(lambda: a.ownerships.unreadable and b.ownerships.unreadable and told_of(a) + told_of(b))
+        [title] = told_of(a) + told_of(b)
+        assert title.startswith(f"{POOL}: no collector owns this pool for ") and not a.owned and not b.owned
         cannot.discard("b")
         assert await them.settled(POOL) == {POOL: "b"}
+        await until(lambda: not told_of(a) + told_of(b))
         assert not b.ownerships.unreadable and a.ownerships.unreadable == {POOL: "a field of a later release"}
 
 
@@ -307,6 +314,29 @@ async def test_a_raised_generation_has_every_pool_claimed_anew(tmp_path: Path, m
         await them.ask(ownership.raise_generation(them.names, 4))
         await until(lambda: a.owned and a.roster.charge(POOL).epoch >> (epoch.REVISION_BITS + epoch.LOT_BITS) == 4)
         assert await them.owner() == "a" and a.roster.why_no_act(POOL) == ""
+
+
+async def test_a_pool_that_is_lost_while_it_is_taken_over_is_guarded_by_nobody_who_does_not_own_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with company(tmp_path, monkeypatch) as them:
+        a = await them.another("a")
+        taking, goes_on, take_over = asyncio.Event(), asyncio.Event(), a.service.take_over
+
+        async def slow(*about: Any) -> bool:
+            taking.set()
+            await goes_on.wait()
+            return await take_over(*about)
+
+        monkeypatch.setattr(a.service, "take_over", slow)
+        await them.know(POOL)
+        await taking.wait()
+        before = a.ownerships._mine[POOL].epoch
+        await them.ask(ownership.raise_generation(them.names, 4))
+        await until(lambda: POOL not in a.ownerships._mine)
+        goes_on.set()
+        await until(lambda: a.owned and a.roster.charge(POOL).epoch > before)
+        assert a.owned == set(a.ownerships.owned), "what it guards is what it owns"
 
 
 async def test_hosts_that_have_obeyed_more_are_owned_anew_with_a_higher_epoch(
@@ -331,6 +361,8 @@ async def test_where_no_epoch_is_high_enough_the_pool_is_read_only_until_the_gen
         await them.know(POOL)
         await them.settled(POOL)
         above = epoch.of_ownership(7, 1, 0)
+        monkeypatch.setattr(ownership_alerts, "SETTLES_MS", 0)
+        OwnershipAlerts(a.ownerships, a.service, a.archive.journal)
         for _ in range(2):
             before = a.roster.charge(POOL).epoch
             await until(lambda: a.owned and not a.roster.stood_down)
@@ -339,10 +371,15 @@ async def test_where_no_epoch_is_high_enough_the_pool_is_read_only_until_the_gen
             if not a.ownerships.too_low:
                 await until(lambda: a.owned and a.roster.charge(POOL).epoch > before)  # noqa: B023
         assert a.ownerships.too_low[POOL].generation == 8 and a.owned == {POOL}
+        await until(lambda: told_of(a))
+        assert told_of(a) == [f"{POOL}: its hosts obey none of the collectors any more"]
+        [alert] = a.archive.journal.alerts(open_only=True)
+        assert "poolwarden-collector generation raise --to 8 --yes" in alert["body"]
         assert a.roster.why_no_act(POOL) == "a host has obeyed more"
         await them.ask(ownership.raise_generation(them.names, 8))
         await until(lambda: a.owned and not a.roster.stood_down and not a.ownerships.too_low)
         assert a.roster.charge(POOL).epoch > above
+        await until(lambda: not told_of(a))
 
 
 async def test_hosts_that_say_more_each_time_end_the_claims(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

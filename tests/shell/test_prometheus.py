@@ -32,7 +32,7 @@ from poolwarden_collector.shell.metrics.catalogue import Kind as Counted
 from poolwarden_collector.shell.metrics.exporter import Exporter
 from poolwarden_collector.shell.metrics.histogram import COMMIT_BOUNDS, Histogram
 from poolwarden_collector.shell.metrics.ledger import Ledger, read_past
-from poolwarden_collector.shell.metrics.look import Look, Watch
+from poolwarden_collector.shell.metrics.look import Among, Look, Watch
 from poolwarden_collector.shell.store.journal import FILE, Journal
 
 from .looked import Written, configured, look_at
@@ -105,6 +105,7 @@ def everything(config: Config) -> Look:
         shown_at=ill.now,
         latencies={POOL: (uuid(1), 0.004)},
         commits=Histogram.empty(COMMIT_BOUNDS).with_value(0.003),
+        among=Among(3, 1, 4_000, lease=True),
         counts=read_past(config.state_dir / FILE).counts,
     )
 

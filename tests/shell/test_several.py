@@ -227,12 +227,20 @@ async def test_who_does_not_answer_is_named_with_what_is_missing(tmp_path: Path)
         # A name may be the silent one's as well: what changes something needs what no other can have.
         error = await refused_with_step(a.stub.Command(pause("silver")))
         assert error.code() is grpc.StatusCode.ABORTED and not paused(b, POOLS[1])
-        assert "collector hall-c does not answer, and may have another 'silver'\n\n" in error.details()
+        assert "done: there may be another 'silver', for collector hall-c does not answer" in error.details()
         assert error.details().endswith(f"name it by what no other has: {POOLS[1]}")
         assert (await a.stub.Command(pause(POOLS[1]))).accepted and paused(b, POOLS[1])
         assert (await a.stub.Explain(pb.ExplainRequest(pool="silver"))).pool_name == "silver"
         error = await refused_with_step(a.stub.Explain(pb.ExplainRequest(pool="copper")))
         assert error.code() is grpc.StatusCode.ABORTED and "hall-c does not answer" in error.details()
+        # After its lease nobody is in charge of its pool until another one takes it.
+        etcd.gone.add("hall-c")
+        etcd.advised[POOLS[2]] = "hall-a"
+        reply = await a.stub.Status(pb.StatusRequest())
+        assert [(each.collector, each.pools) for each in reply.asked if not each.answered] == [("", 1)]
+        error = await refused_with_step(a.stub.Explain(pb.ExplainRequest(pool="copper")))
+        assert "'copper' is known to no collector that answers: of 1 pool nobody is in charge" in error.details()
+        etcd.gone.clear()
         # Its own pools need nobody else.
         assert (await c.stub.Command(pause(POOLS[2]))).accepted
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,14 @@ from poolwarden_collector.core.model import effects as fx
 from poolwarden_collector.core.model import events as ev
 from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.takeover import Takeover
-from poolwarden_collector.core.state.pool_record import PoolRecord
+from poolwarden_collector.core.state.live import Pool, Site
+from poolwarden_collector.core.state.pool_record import PoolRecord, fold
 from poolwarden_collector.shell.cluster import commits, etcd, etcd_store
 from poolwarden_collector.shell.cluster.commits import PoolTail
 from poolwarden_collector.shell.cluster.etcd import carry_out
+from poolwarden_collector.shell.cluster.handover import NotReleased, Released
 from poolwarden_collector.shell.loop import ready as on
+from poolwarden_collector.shell.loop import shared_service
 from poolwarden_collector.shell.loop.stalls import AWAY_MS, RETRY_MS
 from poolwarden_collector.shell.queue.happening import Happening
 from poolwarden_collector.shell.store import journal_records
@@ -443,6 +447,36 @@ async def test_what_the_owner_before_may_have_under_way_is_waited_for_and_then_k
             await b.take(ev.Tick())
             await until(lambda: not b.service._open)
             assert (await b.tail()).shots == shots
+
+
+@pytest.mark.parametrize("shot", [False, True])
+async def test_what_an_owner_before_may_have_under_way_is_handed_to_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shot: bool
+) -> None:
+    """Who gets a pool in order waits for nothing: so the promise is not made while something may still land."""
+    monkeypatch.setattr(shared_service, "why_stays", lambda *_: "")
+    async with two(tmp_path, monkeypatch) as (a, b, _):
+        await a.owns()
+        seen = Entry(Kind.HOST_SEEN, "seen", {"host": "h1", "name": "h1", "address": "192.0.2.1"})
+        off = Entry(Kind.FENCE_INTENT, "off", {"device": "bmc-1", "attempt": 1, "run": "r1"}, "f1")
+        entries = (seen, off) if shot else (seen,)
+
+        def step(pool: Pool, event: ev.Event, now: int, site: Site) -> engine.StepResult:
+            return engine.StepResult(replace(pool, record=fold(pool.record, entries)), entries, (), ())
+
+        with monkeypatch.context() as stepped:
+            stepped.setattr("poolwarden_collector.shell.loop.engine_loop.step", step)
+            await a.take(ev.Tick())
+        await a.service.release(POOL, "its lease is gone")
+        await carry_out(a.collector.to, a.collector.member.leave())
+        await b.owns()
+        over = 72_000 if shot else 25_000
+        for later, why in ((0, "may still"), (over - 1, "may still")):
+            b.time += later
+            stays = await b.service.hand_over(POOL, "")
+            assert isinstance(stays, NotReleased) and why in stays.why and not stays.lost, stays
+        b.time += 1
+        assert isinstance(await b.service.hand_over(POOL, ""), Released)
 
 
 async def test_entries_are_folded_between_two_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

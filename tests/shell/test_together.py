@@ -60,8 +60,8 @@ def test_entries_that_came_with_a_pool_are_remembered(tmp_path: Path) -> None:
         )
         together.mark_copied(reply.entries, journal.copied())
         assert [(each.kind, each.copied) for each in reply.entries if each.pool_uuid] == [
-            ("folded", False), ("paused", True), ("paused", True), ("paused", False), ("folded", False),
-            ("paused", True),
+            ("folded", False), ("paused", True), ("paused", True),
+            ("paused", False), ("folded", False), ("paused", True),
         ]  # fmt: skip
     finally:
         journal.close()

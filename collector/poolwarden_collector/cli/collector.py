@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from poolwarden_collector.cli.errors import AnswerIsNo, BadInput, CollectorFault, CommandError, Unreachable
+from poolwarden_collector.cli.errors import AnswerIsNo, BadInput, CannotTell, CollectorFault, CommandError, Unreachable
 from poolwarden_collector.cli.settings import Settings
 
 if TYPE_CHECKING:
@@ -139,6 +139,8 @@ class Collector:
         request.id, sent = str(uuid.uuid4()), time.monotonic()
         try:
             reply: api.CommandReply = self._call(self._stub.Command, request, limit_s)
+        except CannotTell:
+            raise
         except Unreachable as lost:
             return self._came_of(request.id, sent, lost)
         return reply
@@ -346,7 +348,7 @@ def sentence_of(address: str, code: str, details: str, limit_s: float) -> Comman
     if code in ("NOT_FOUND", "INVALID_ARGUMENT", "FAILED_PRECONDITION"):
         return BadInput(details or f"the collector refused the request ({code})", step or _names_of(details))
     if code == "ABORTED":  # of several collectors one that matters does not answer
-        return Unreachable(details, step)
+        return CannotTell(details, step)
     if code == "UNAVAILABLE" and not address.startswith("unix:") and (trouble := _handshake(details)):
         return Unreachable(f"{address}: {trouble}", "certificates are made by: poolwarden-collector issue-operator")
     if code == "UNAVAILABLE":

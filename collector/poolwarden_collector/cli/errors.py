@@ -45,6 +45,10 @@ class Unreachable(CommandError):
     exit_status = 3
 
 
+class CannotTell(Unreachable):
+    """Of several collectors one that matters does not answer the one that was asked, so nothing was done."""
+
+
 class CollectorFault(CommandError):
     """The collector answered with an error of its own."""
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from poolwarden_collector.cli.pages.collectors import silent
 from poolwarden_collector.cli.plugin import CRITICAL, OK, UNKNOWN, WARNING, Finding, Limits, Outcome, Value
 from poolwarden_collector.cli.words import span
 
@@ -173,9 +174,7 @@ def of_collector(reply: api.StatusReply, waiting: list[api.Alert], lag: Limits) 
         found.append(Finding(CRITICAL, f"another collector is in charge of {names}"))
     if (status := lag.judge(behind)) != OK:
         found.append(Finding(status, f"it is {behind:.1f} s behind what it hears"))
-    for each in reply.asked:
-        if not each.answered:
-            found.append(Finding(WARNING, f"collector {each.collector} does not answer it: {each.why_not}"))
+    found += [Finding(WARNING, text) for text in silent(reply.asked)]
     found += _stuck(waiting)
     if not found:
         found += [Finding(WARNING, text) for text in reply.warnings]

@@ -10,8 +10,6 @@ from poolwarden_collector.cli.errors import AnswerIsNo, BadInput
 from poolwarden_collector.cli.settings import Settings, common_options
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from poolwarden.v1 import operator_pb2 as api
     from poolwarden_collector.cli.collector import Collector
 
@@ -133,23 +131,20 @@ def _asked(
 
 def _check(reply: "api.StatusReply", severity: str) -> None:
     """Raises AnswerIsNo, naming pools that are not as they should be and what is open there."""
-    if not reply.pools and not reply.overview.pools and not _silent(reply.asked):
+    from poolwarden_collector.cli.pages.collectors import silent
+
+    if not reply.pools and not reply.overview.pools and not silent(reply.asked):
         raise AnswerIsNo("no pool is known", "no agent has reported to this collector yet")
     if reply.pools:
         unwell = [f"{pool.name or pool.pool_uuid}: {why}" for pool in reply.pools if (why := _unwell(pool, severity))]
     else:
         lines = reply.overview.lines
         unwell = [f"{line.name or line.pool_uuid}: {why}" for line in lines if (why := _unwell_line(line, severity))]
-    unwell = [*_silent(reply.asked), *unwell]
+    unwell = [*silent(reply.asked), *unwell]
     if unwell:
         more = f"; and {len(unwell) - UNWELL_NAMED} more" if len(unwell) > UNWELL_NAMED else ""
         steps = "poolwarden status POOL shows what to do, poolwarden explain POOL why"
         raise AnswerIsNo("; ".join(unwell[:UNWELL_NAMED]) + more, steps)
-
-
-def _silent(asked: "Iterable[api.Asked]") -> list[str]:
-    """Of several collectors those whose part is missing: nothing is known of their pools."""
-    return [f"collector {each.collector} does not answer: {each.why_not}" for each in asked if not each.answered]
 
 
 def _unwell(pool: "api.PoolStatus", severity: str) -> str:
@@ -191,7 +186,9 @@ def readiness(settings: Settings, pool: str, strict: bool) -> None:
 
         show(readiness_page(reply), settings)
     lacking = [one.name or one.pool_uuid for one in reply.pools if not one.ready or (strict and one.reasons)]
-    lacking += _silent(reply.asked)
+    from poolwarden_collector.cli.pages.collectors import silent
+
+    lacking += silent(reply.asked)
     if lacking or not reply.pools:
         raise AnswerIsNo(f"not ready: {', '.join(lacking) or 'no pool is known'}")
 

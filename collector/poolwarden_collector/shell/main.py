@@ -109,6 +109,7 @@ def assemble(config: Config, journal: Journal, one_of_several: bool = False) -> 
     else:
         driver = partial(SharedService, roster, inbox, journal, performer, telemetry=telemetry, anchors=prober.anchors)
         several = one_of(config.name, config.store, driver, sessions)
+        several.tells(journal)
         service = several.service
     make = partial(make_sink, collector=config.name, show=messages.show)
     sinks = tuple(make(channel) for channel in config.alerts.channels)
@@ -136,8 +137,8 @@ def assemble(config: Config, journal: Journal, one_of_several: bool = False) -> 
     return Parts(
         service, inbox, journal, gateway, fencer, prober, outbox, diskless, heartbeat, hooks, telemetry,
         JournalUpkeep(journal, service.write, lambda: roster.config.journal), operators, messages, enrolled, reloader,
-        capsules, _metrics(config, service, prober, inbox, journal), _page(config, roster, operators, telemetry),
-        several,
+        capsules, _metrics(config, service, prober, inbox, journal, several),
+        _page(config, roster, operators, telemetry), several,
     )  # fmt: skip
 
 
@@ -193,16 +194,21 @@ def _enrolments(
     return enrolments(config, journal, around, keys, rows)
 
 
-def _metrics(config: Config, service: Service, prober: Prober, inbox: Inbox, journal: Journal) -> Exporter | None:
+def _metrics(
+    config: Config, service: Service, prober: Prober, inbox: Inbox, journal: Journal, several: Several | None
+) -> Exporter | None:
     """The exporter; what it stands on is imported where metrics are on."""
     if config.metrics is None:
         return None
     from poolwarden_collector.shell.metrics.exporter import Exporter
-    from poolwarden_collector.shell.metrics.look import Watch
+    from poolwarden_collector.shell.metrics.look import Among, Watch
 
     watch = Watch(service.roster, prober, inbox)
     service.on_commit(watch.committed)
     service.follow(watch.ledger.follow)
+    if several is not None:
+        several.etcd.on_answer(watch.etcd_asked)
+        watch.one_of_several(lambda: Among(*several.among()))
     return Exporter(config.metrics, watch, journal, service.roster.warn)
 
 

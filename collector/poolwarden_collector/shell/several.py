@@ -13,10 +13,12 @@ from poolwarden_collector.shell.cluster.etcd_store import EtcdStore
 from poolwarden_collector.shell.cluster.membership import Membership
 from poolwarden_collector.shell.config.store import StoreSettings
 from poolwarden_collector.shell.loop.neighbourhood import Neighbourhood
+from poolwarden_collector.shell.loop.ownership_alerts import OwnershipAlerts
 from poolwarden_collector.shell.loop.ownerships import Ownerships
 from poolwarden_collector.shell.loop.shared_service import SharedService
 from poolwarden_collector.shell.loop.site_watch import SiteWatch
 from poolwarden_collector.shell.operators.api import OperatorApi
+from poolwarden_collector.shell.store.journal import Journal
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,17 @@ class Several:
         """Become a member, own pools, and count their agents for the others."""
         self.ownerships.start()
         self.sites.start()
+
+    def among(self) -> tuple[int, int, int, bool]:
+        """For metrics: how many members there are, how many pools without an owner, its right's rest, its lease."""
+        newest, member = self.ownerships.newest, self.ownerships.membership
+        members, alone = (len(newest.seen.members), len(newest.alone)) if newest is not None else (0, 0)
+        right = member.right(now := clock.awake_or_not_ms())
+        return members, alone, 0 if right.why_not else right.until - now, member.standing is not None
+
+    def tells(self, journal: Journal) -> None:
+        """Pools that no collector can guard are told of from now on; ``journal``: its own."""
+        OwnershipAlerts(self.ownerships, self.service, journal)
 
     def joined(self, operators: OperatorApi) -> OwnerOf:
         """The operators' interface knows the others from now on; who has which pool."""

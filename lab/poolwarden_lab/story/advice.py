@@ -26,12 +26,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from poolwarden.v1 import operator_pb2 as pb
-from poolwarden_collector.cli import act, answer, drill, fence, main, see, switch
+from poolwarden_collector.cli import act, answer, cluster, drill, fence, main, see, switch
 from poolwarden_collector.core.model.effects import AlertRaised
 from poolwarden_collector.core.model.values import HostId
 from poolwarden_collector.core.report.status import status
 from poolwarden_collector.shell.operators import replies as messages
-from poolwarden_collector.shell.operators.api import OperatorApi
+from poolwarden_collector.shell.operators.command_call import CommandCall
 from poolwarden_collector.shell.operators.names import Ambiguous, Names, Unknown
 
 if TYPE_CHECKING:
@@ -123,9 +123,11 @@ class _InStory:
     def command(self, request: pb.CommandRequest, limit_s: float = 0) -> pb.CommandReply:
         shell = self.stage.world.stations[self.node].shell
         assert shell is not None
-        api: Any = object.__new__(OperatorApi)
-        api._roster = shell.roster
-        pool, said = api._said(request, Names(shell.pools, {}))
+        if request.WhichOneof("command") in ("move", "drain"):
+            raise _Looked("which collector has a pool is not the engine's")
+        call: Any = object.__new__(CommandCall)
+        call._roster = shell.roster
+        pool, said = call._said(request, Names(shell.pools, {}))
         shell.say(said, pool)
         self.stage.run_until(lambda: said.request_id in shell.replies or not shell.alive, ANSWER_MS)
         reply = shell.replies.get(said.request_id)
@@ -180,7 +182,7 @@ def _give(stage: Stage, advice: Advice, command: str, node: str) -> Followed:
         return Followed(advice, command, 0, "")  # it walks with a person at its terminal (tests/lab/test_drill.py)
     collector = _InStory(stage, node)
     out = io.StringIO()
-    for module in (act, answer, drill, fence, see, switch):
+    for module in (act, answer, cluster, drill, fence, see, switch):
         module.connect = lambda _settings: collector  # type: ignore[attr-defined]
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
         try:

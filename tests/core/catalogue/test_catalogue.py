@@ -10,14 +10,14 @@ from string import Formatter
 
 import pytest
 
-from poolwarden_collector.core.catalogue import failovers, hosts, journal, questions, verdicts
+from poolwarden_collector.core.catalogue import failovers, hosts, journal, ownership, questions, verdicts
 from poolwarden_collector.core.catalogue.message import LINE_LIMIT, Message, clip
 from poolwarden_collector.core.evidence.verdict import Permit, Verdict
 from poolwarden_collector.core.model.asks import Ask, Tell
 from poolwarden_collector.core.model.blockers import Blocker
 
 ROOT = Path(__file__).parents[3]
-ALL = (*verdicts.ALL, *failovers.ALL, *questions.ALL, *hosts.ALL, *journal.ALL)
+ALL = (*verdicts.ALL, *failovers.ALL, *questions.ALL, *hosts.ALL, *journal.ALL, *ownership.ALL)
 # Words of the engine that mean nothing to who has never read its documents.
 JARGON = re.compile(r"\b(tombstones?|terms?|epochs?|owed?|standing|claimed|BLOCKED_\w+|fold|gate_term)\b")
 

@@ -14,7 +14,7 @@ from tests.core.pool import Guarded, uuid
 
 from poolwarden.typed_names import quoted, to_quote, typed
 from poolwarden.v1 import operator_pb2 as pb
-from poolwarden_collector.core.catalogue import failovers, hosts, journal, questions, verdicts
+from poolwarden_collector.core.catalogue import failovers, hosts, journal, ownership, questions, verdicts
 from poolwarden_collector.core.catalogue.message import Message
 from poolwarden_collector.core.model.effects import AlertRaised
 from poolwarden_collector.core.state import told_words
@@ -22,7 +22,7 @@ from poolwarden_collector.core.state.alert_topic import AlertTopic, Matter
 from poolwarden_collector.core.state.transaction import Transaction
 from poolwarden_collector.shell.operators.quoting import as_typed
 
-ALL = (*verdicts.ALL, *failovers.ALL, *questions.ALL, *hosts.ALL, *journal.ALL)
+ALL = (*verdicts.ALL, *failovers.ALL, *questions.ALL, *hosts.ALL, *journal.ALL, *ownership.ALL)
 HOSTILE = ["h3;curl x|sh", "$(reboot)", "a b", "it's", "`id`", "h1 && rm -rf /", "--force", "x\u00fcr", "xe ;id", '"']
 COMMAND = re.compile(r"(?<![\w./-])(?:poolwarden|poolwarden-agent|xe|xe-[a-z-]+|systemctl) ")
 

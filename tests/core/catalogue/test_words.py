@@ -9,7 +9,7 @@ from string import Formatter
 import pytest
 from tests.project.tree import python_files, statements
 
-from poolwarden_collector.core.catalogue import failovers, hosts, journal, lost_vms, questions, verdicts
+from poolwarden_collector.core.catalogue import failovers, hosts, journal, lost_vms, ownership, questions, verdicts
 from poolwarden_collector.core.catalogue.message import Message
 from poolwarden_collector.core.model.policy import Policy
 from poolwarden_collector.core.state.live import Pool, Site
@@ -19,7 +19,7 @@ from poolwarden_collector.core.state.told_words import common
 
 KNOWN = {
     name: value
-    for module in (failovers, hosts, journal, lost_vms, questions, verdicts)
+    for module in (failovers, hosts, journal, lost_vms, ownership, questions, verdicts)
     for name, value in vars(module).items()
 }
 # Where the message is chosen by a value, each that it may be.
@@ -105,5 +105,6 @@ def test_every_message_is_raised_somewhere() -> None:
     told.add(hosts.COLLECTOR_BEHIND.id)  # of no pool: by the loop (shell/loop/engine_loop.py)
     told.add(hosts.HOOK_FAILED.id)  # by what runs hooks (shell/hooks/hooks.py)
     told |= {hosts.CANNOT_SIGN.id, hosts.KEY_WAITS.id}  # by what certifies hosts (shell/enrolment)
-    named = {message.id for message in (*verdicts.ALL, *failovers.ALL, *hosts.ALL, *journal.ALL)}
+    told |= {message.id for message in ownership.ALL}  # of none's journal (shell/loop/ownership_alerts.py)
+    named = {message.id for message in (*verdicts.ALL, *failovers.ALL, *hosts.ALL, *journal.ALL, *ownership.ALL)}
     assert named - told == set()

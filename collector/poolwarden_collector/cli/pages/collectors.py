@@ -20,9 +20,21 @@ def missing(asked: Iterable["api.Asked"], what: str = "pool") -> Page:
         if each.answered:
             continue
         lacks = f"{each.pools} {what}s that it owns are" if each.pools > 1 else f"the {what} that it owns is"
+        if not each.collector:  # nobody owns them
+            page.append(Line(f"{each.pools}: {each.why_not}", "bad", label="pools that are missing here: "))
+            continue
         said = f"{lacks if each.pools else 'its part is'} missing here: {each.why_not}"
         page.append(Line(said, "bad", label=f"collector {each.collector} does not answer: "))
     return [*page, Line("poolwarden collectors", "dim", label="more: "), Line()] if page else []
+
+
+def silent(asked: Iterable["api.Asked"]) -> list[str]:
+    """Why what was asked for is not whole, a sentence each: nothing is known of those pools."""
+    lacking = [each for each in asked if not each.answered]
+    who = [
+        f"collector {each.collector} does not answer" if each.collector else f"{each.pools} pools" for each in lacking
+    ]
+    return [f"{what}: {each.why_not}" for what, each in zip(who, lacking, strict=True)]
 
 
 def collectors_page(reply: "api.CollectorsReply") -> Page:
@@ -35,6 +47,9 @@ def collectors_page(reply: "api.CollectorsReply") -> Page:
     page += [Line(), _table(reply), Line()]
     for each in reply.collectors:
         page += _remarks(each)
+    versions = sorted({each.asked.version for each in reply.collectors if each.asked.version})
+    if len(versions) > 1:
+        page.append(Line(", ".join(versions), "warn", indent=2, label="several releases: "))
     page += [*_unowned(reply), *etcd_lines(reply)]
     looked = f"etcd was looked at {span(reply.looked_age_ms)} ago; {reply.collector} was asked"
     return [*page, Line(looked, "dim")]

@@ -177,10 +177,6 @@ class Sessions:
         """Those of this pool's hosts."""
         return [session for session in self._open.values() if session.pool == pool]
 
-    def unacknowledged(self, pool: PoolId, epoch: int) -> list[HostId]:
-        """Hosts of this pool whose stream is open and whose agent has not said that this epoch is durable there."""
-        return [each.host for each in self._open.values() if each.pool == pool and each.state.acknowledged != epoch]
-
     def send_on(self, pool: PoolId, owner: Elsewhere) -> None:
         """Another collector has this pool from now on: its agents are sent there, and their streams end."""
         for session in [each for each in self._all() if each.pool == pool]:

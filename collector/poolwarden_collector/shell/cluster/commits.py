@@ -24,7 +24,6 @@ from poolwarden_collector.core.model.occasion import Occasion
 from poolwarden_collector.core.model.values import Ms, PoolId
 from poolwarden_collector.core.state.pool_record import PoolRecord
 from poolwarden_collector.shell.cluster.commit_text import (
-    OpenAlert,
     PoolTail,
     Shot,
     TooBig,
@@ -325,22 +324,6 @@ def known_pools(names: Names) -> Exchange[frozenset[PoolId]]:
         pool = names.parts(page.one.key)[1]
         found.add(pool)
         key = behind(names.of_pool(pool))
-
-
-def import_record(names: Names, owned: Ownership, record: PoolRecord, alerts: Iterable[OpenAlert]) -> Exchange[Outcome]:
-    """A pool's record from a single collector's journal, where etcd holds nothing of the pool yet. Raises TooBig."""
-    key, pool = names.record(owned.pool), owned.pool
-    compare = (*owned.compare, Created(key, 0), Created(names.commit(pool, 1), 0))
-    txn = Txn(compare, (Put(key, record_text(record, 0, alerts)),))
-    if why := unfit(txn):
-        raise TooBig(f"the record of {record.display_name}: {why}")
-    try:
-        done: TxnDone = yield txn
-    except InDoubt as doubt:
-        return Undecided(str(doubt))
-    except EtcdError as error:
-        return NotDone(str(error))
-    return Durable(0, 0) if done.succeeded else Deposed("the pool is not this collector's, or etcd holds it already")
 
 
 def still_owned(owned: Ownership) -> Exchange[bool]:

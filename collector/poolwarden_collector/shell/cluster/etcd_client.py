@@ -42,7 +42,9 @@ _OPTIONS = (
 _Code = grpc.StatusCode
 # etcd's words for what it has not begun, by which error each is.
 _OLD_TOKEN = ("invalid auth token", "revision in header is old")
-_NOT_BEGUN = ("too many requests", "database space exceeded")
+# "database space exceeded" is none of them: what fills the database is carried out and answered so all the same
+# (server/etcdserver/apply: quotaApplierV3).
+_NOT_BEGUN = ("too many requests",)
 _DENIED = ("permission denied", "authentication failed", "user name is empty", "authentication is not enabled")
 _UNFIT = ("request is too large", "too many operations", "duplicate key", "key is not provided")
 _LEASE_GONE = "requested lease not found"
@@ -73,6 +75,7 @@ class EtcdClient:
         self._token = ""
         self._signing_in = asyncio.Lock()
         self._closed = False
+        self._on_answer: Callable[[float, bool], None] = lambda _seconds, _answered: None
 
     async def close(self) -> None:
         """Close every connection; what is under way is in doubt, and nothing is begun any more."""
@@ -81,10 +84,23 @@ class EtcdClient:
         self._channels.clear()
         await asyncio.gather(*(channel.close() for channel in channels), *self._closing)
 
+    def on_answer(self, asked: Callable[[float, bool], None]) -> None:
+        """Whom to tell how long each request took, s, and whether it was answered."""
+        self._on_answer = asked
+
     async def ask(self, request: Request) -> Any:
         """The answer, within the deadline. Raises EtcdError."""
+        began, answered = self._now(), False
         try:
-            return await self._ask(_call_of(request), self._now() + self._deadline)
+            answer = await self._answer(request, began)
+            answered = True
+            return answer
+        finally:
+            self._on_answer(self._now() - began, answered)
+
+    async def _answer(self, request: Request, began: float) -> Any:
+        try:
+            return await self._ask(_call_of(request), began + self._deadline)
         except LeaseGone:
             if isinstance(request, etcd.Revoke):
                 return etcd.Gone()

@@ -76,6 +76,7 @@ class GenerationTooLow:
 
     pool: PoolId
     generation: int
+    obeyed: int  # the highest epoch that its hosts have obeyed
 
 
 class Ownerships:
@@ -324,9 +325,11 @@ class Ownerships:
         if not await self._guard(owned):
             self._mine.pop(pool, None)
             await self._leave_it(owned)
-        elif self.membership.standing != standing:
-            await self._service.lose(pool, "its place among the collectors was lost meanwhile")
+        elif self.membership.standing != standing or self._mine.get(pool) is not owned:
+            # safety: what was lost before it was guarded could not be released then.
+            await self._service.lose(pool, "its ownership, or its place among the collectors, was lost meanwhile")
             self._mine.pop(pool, None)
+            await self._leave_it(owned)
         else:
             before = "handed over" if owned.handed_by else "not handed over: what was under way there may still land"
             _log.info("pool %s is this collector's with epoch %s, %s", pool, epoch.name(owned.epoch), before)
@@ -420,6 +423,6 @@ class Ownerships:
 
 def _too_low(pool: PoolId, obeyed: int) -> GenerationTooLow:
     try:
-        return GenerationTooLow(pool, epoch.generation_above(obeyed))
+        return GenerationTooLow(pool, epoch.generation_above(obeyed), obeyed)
     except OverflowError:
-        return GenerationTooLow(pool, 0)
+        return GenerationTooLow(pool, 0, obeyed)

@@ -24,6 +24,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from poolwarden_collector.core.decision import takeover
 from poolwarden_collector.core.decision.storm_brake import Braked, Silence
 from poolwarden_collector.core.evidence.verdict import Verdict
 from poolwarden_collector.core.model.effects import AlertRaised, AlertResolved, Reply
@@ -31,6 +32,7 @@ from poolwarden_collector.core.model.entries import Entry
 from poolwarden_collector.core.model.power import FenceDevice
 from poolwarden_collector.core.model.values import PoolId
 from poolwarden_collector.core.state.pool_record import PoolRecord
+from poolwarden_collector.core.state.snapshot import Snapshot
 from poolwarden_collector.shell.agents.roster import Roster
 from poolwarden_collector.shell.cluster.commit_text import PoolTail, Shot, TooBig
 from poolwarden_collector.shell.cluster.commits import Deposed, Durable, NotDone, Outcome, Undecided
@@ -162,6 +164,7 @@ class SharedService(Service):
                 return NotReleased("this collector does not own the pool", lost=True)
             if why := self.why_stays(pool):
                 return NotReleased(why)
+            self._wait_out(pool)
             handover = self._store.give_up(pool, to)
             if isinstance(handover, NotReleased):
                 return handover
@@ -175,8 +178,12 @@ class SharedService(Service):
         known = self.roster.pools.get(pool)
         if known is None or (why := self.roster.why_no_act(pool)):
             return why if known is not None else "this collector does not own the pool"
+        now = self.roster.now()
+        # safety: whoever gets it in order waits for nothing, and knows nothing of the owner before this one.
+        if (left := takeover.refusal(Snapshot(known, now, self.roster.site(pool)))) is not None:
+            return left.text
         healthy = Verdict.HEALTHY if known.live.verdict.word == Verdict.HEALTHY.word else None
-        return why_stays(known.record, healthy, under_way(known, self.roster.now()))
+        return why_stays(known.record, healthy, under_way(known, now))
 
     async def _hand_over(self, pool: PoolId, handover: Handover, to: str) -> Released | NotReleased:
         while isinstance(done := await self._store.release(handover), ReleaseUndecided):

@@ -179,6 +179,15 @@ OWN_CERTIFICATE = _gauge(
     "When its certificate and the authority's end, seconds since 1970.",
     ("certificate",),
 )
+OWNS = _gauge("collector_owns", "Pools that are this collector's; over all collectors of one etcd their sum is all.")
+MEMBERS = _gauge("collector_members", "Collectors on its etcd, as last seen; no series: it is alone.")
+OWNERLESS = _gauge(
+    "pools_without_owner", "Pools that no collector has owned for a while, as the one sees it that gives advice."
+)
+RIGHT = _gauge("etcd_right_seconds", "For how long it may act unless its lease is renewed; 0: it may not act.")
+LEASE = _gauge("etcd_lease", "Has it a place among the collectors?")
+ETCD_ASKED = _histogram("etcd_request_duration_seconds", "How long etcd took to answer each request of this run.")
+ETCD_FAILED = _counter("etcd_requests_failed_total", "Requests that etcd did not answer, or refused, in this run.")
 RAISED = _counter("alerts_raised_total", "Alerts that were raised.", ("severity",))
 DELIVERED = _counter("alert_deliveries_total", "Alerts, and ends of alerts, that a channel has taken.", ("channel",))
 PENDING = _gauge("alert_deliveries_pending", "Those that the channel has not taken yet.", ("channel",))

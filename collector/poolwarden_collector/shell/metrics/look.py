@@ -7,7 +7,8 @@ all at one instant, and everything that costs time, judging and writing them out
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 from poolwarden_collector.core.model.effects import Urgency
 from poolwarden_collector.core.model.values import HostId, Ms, PoolId
@@ -20,6 +21,18 @@ from poolwarden_collector.shell.metrics.histogram import COMMIT_BOUNDS, Histogra
 from poolwarden_collector.shell.metrics.ledger import Counts, Ledger
 from poolwarden_collector.shell.queue.inbox import Inbox
 from poolwarden_collector.shell.tally import Tally
+
+
+@dataclass(frozen=True, slots=True)
+class Among:
+    """One of several collectors among the others. ``right_ms``: 0: it may not act. ``asked``: requests to etcd, s."""
+
+    members: int = 0
+    ownerless: int = 0
+    right_ms: Ms = 0
+    lease: bool = False
+    asked: Histogram = field(default_factory=lambda: Histogram.empty(COMMIT_BOUNDS))
+    failed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +60,13 @@ class Look:
     fence_waits: dict[Urgency, tuple[int, Ms]] = field(default_factory=dict)
     inbox_age_ms: Ms = 0
     inbox_events: int = 0
+    among: Among | None = None  # None: it is alone
 
     @property
     def decides(self) -> bool:
         """Can anything be decided and done now?"""
-        return not (self.blind or self.stalled or self.told_behind or self.quiet_ms)
+        may = self.among is None or self.among.right_ms > 0
+        return may and not (self.blind or self.stalled or self.told_behind or self.quiet_ms)
 
 
 class Watch:
@@ -63,6 +78,17 @@ class Watch:
         self._prober = prober
         self._inbox = inbox
         self._commits = Histogram.empty(COMMIT_BOUNDS)
+        self._asked, self._failed = Histogram.empty(COMMIT_BOUNDS), 0
+        self._among: Callable[[], Among] | None = None
+
+    def one_of_several(self, among: Callable[[], Among]) -> None:
+        """What it is among the others; ``asked`` and ``failed`` are counted here."""
+        self._among = among
+
+    def etcd_asked(self, seconds: float, answered: bool) -> None:
+        """etcd took so long; not answered: or refused."""
+        self._asked = self._asked.with_value(seconds)
+        self._failed += not answered
 
     def committed(self, seconds: float) -> None:
         """The engine waited so long for a commit."""
@@ -71,6 +97,7 @@ class Watch:
     async def look(self, asked_at: float) -> Look:
         """``asked_at``: when it was asked for, on the clock of event loops (``time.monotonic``)."""
         roster, now = self._roster, self._roster.now()
+        among = replace(self._among(), asked=self._asked, failed=self._failed) if self._among is not None else None
         quiet = max((roster.quiet_until(uuid) for uuid in roster.pools), default=now)
         return Look(
             config=roster.config,
@@ -93,5 +120,6 @@ class Watch:
             fence_waits=roster.fence_waits(),
             inbox_age_ms=self._inbox.age(),
             inbox_events=len(self._inbox),
+            among=among,
             loop_lag=max(0.0, asyncio.get_running_loop().time() - asked_at),
         )

@@ -17,7 +17,7 @@ from poolwarden_collector.shell.agents.budgets import WORDS
 from poolwarden_collector.shell.metrics import catalogue as of
 from poolwarden_collector.shell.metrics.board import Board, label
 from poolwarden_collector.shell.metrics.ledger import Counts
-from poolwarden_collector.shell.metrics.look import Look
+from poolwarden_collector.shell.metrics.look import Among, Look
 from poolwarden_collector.shell.store.journal import FILE
 from poolwarden_collector.shell.store.journal import release as version
 from poolwarden_collector.shell.store.read_only import read_only
@@ -58,12 +58,25 @@ def put_collector(board: Board, look: Look) -> None:
         board.put(of.FENCE_WAITING, (urgency.name.lower(),), waiting)
         board.put(of.FENCE_WAIT, (urgency.name.lower(),), longest / 1000)
     board.put_histogram(of.COMMITS, (), look.commits)
+    board.put(of.OWNS, (), len(look.pools))
+    if look.among is not None:
+        _put_among(board, look.among)
     for word in WORDS:
         board.put(of.OVER_BUDGET, (word,), look.tally.refused[word])
     board.put(of.CUT, (), look.tally.cut)
     board.put(of.MUTE, (), look.tally.mute)
     board.put(of.FOLDED, (), look.tally.entries)
     board.put(of.TELEMETRY_FOLDED, (), look.tally.telemetry)
+
+
+def _put_among(board: Board, among: Among) -> None:
+    """What one of several is among the others."""
+    board.put(of.MEMBERS, (), among.members)
+    board.put(of.OWNERLESS, (), among.ownerless)
+    board.put(of.RIGHT, (), among.right_ms / 1000)
+    board.put(of.LEASE, (), among.lease)
+    board.put_histogram(of.ETCD_ASKED, (), among.asked)
+    board.put(of.ETCD_FAILED, (), among.failed)
 
 
 def put_files(board: Board, look: Look) -> None:

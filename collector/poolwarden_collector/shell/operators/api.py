@@ -177,7 +177,8 @@ class OperatorApi(rpc.OperatorServicer):
         self._naming = Naming(self._names, journal, self._seconds)
         self._outcomes = Outcomes(clock.mono_ms)
         self._several: Several | None = None  # None: this collector is alone
-        self._collectors = Collectors(self._roster, None)
+        self._collectors = Collectors(self._roster, None, version)
+        self._version = version
         self._servers: list[grpc.aio.Server] = []
         self._doorkeeper: asyncio.Task[None] | None = None
         self.front: Front | None = None
@@ -186,7 +187,7 @@ class OperatorApi(rpc.OperatorServicer):
     def join(self, neighbours: Neighbours) -> None:
         """Be one of several collectors, which are asked as well from now on."""
         self._several = Several(neighbours, Links(lambda: self._roster.config.tls), self._naming)
-        self._collectors = Collectors(self._roster, self._several)
+        self._collectors = Collectors(self._roster, self._several, self._version)
 
     @property
     def several(self) -> bool:

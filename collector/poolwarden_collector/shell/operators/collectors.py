@@ -34,8 +34,9 @@ _SHOWN = 5  # pools without an owner that the sentence names
 class Collectors:
     """Answers for one collector; without ``several`` it is alone."""
 
-    def __init__(self, roster: Roster, several: Several | None) -> None:
+    def __init__(self, roster: Roster, several: Several | None, version: str) -> None:
         self._roster = roster
+        self._version = version
         self._several = several
 
     async def reply(self) -> pb.CollectorsReply:
@@ -70,7 +71,8 @@ class Collectors:
         told = {part.collector: part for part in parts}
         for name in sorted({*seen.members, neighbours.me}):
             reply.collectors.append(self._one(several, seen, told.get(name, Part(name)), seen.members.get(name)))
-        reply.unowned.extend(self._unowned(several, seen))
+        free = several.unowned()
+        reply.unowned.extend(pb.OwnedPool(pool_uuid=pool, advised=seen.advised.get(pool, "")) for pool in free)
         _sentence(reply)
         return reply
 
@@ -95,6 +97,7 @@ class Collectors:
         roster = self._roster
         scoped, now = access.current().scoped, roster.now()
         asked.stalled = access.NOT_RECORDED if roster.stalled and scoped else roster.stalled
+        asked.version = self._version
         asked.blind = "" if scoped else roster.blind
         shown = set(self._shown())
         return pb.CollectorStatus(
@@ -125,16 +128,6 @@ class Collectors:
             found.pools.append(told)
         found.asked.pools = len(owned)
         return found
-
-    def _unowned(self, several: Several, seen: Overview) -> list[pb.OwnedPool]:
-        """Pools of which nobody is in charge now."""
-        may_see = access.current().rights.seen()
-        free = [pool for pool in seen.pools if pool not in seen.owners or seen.owners[pool].by not in seen.members]
-        return [
-            pb.OwnedPool(pool_uuid=pool, advised=seen.advised.get(pool, ""))
-            for pool in free
-            if may_see is None or pool in may_see
-        ]
 
     # ------------------------------------------------------------------------------------------------ commands
 

@@ -47,6 +47,8 @@ _WRONG = (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.FAILED_PRECONDITION, grpc.S
 # Methods about one pool, and what of their requests names it: a pool, or a host.
 _OF_POOL = {"Explain": "pool", "Plan": "pool", "Advise": "pool"}
 
+_PRESENT = ("Status", "Readiness")
+NOBODY = "nobody is in charge at the moment; another collector takes over within seconds"
 _PAST = ("History", "Alerts", "ListCapsules", "Audit")  # of a pool, which may have had several owners
 _OWNERS_ALONE = ("FindFence", "TryFence")
 
@@ -112,6 +114,8 @@ class Several:
         reply = together.MERGES[method](request, parts, self.owner)
         if not places:
             reply.asked.extend(self.asked(parts))
+        if not places and method in _PRESENT and (free := self.unowned()):
+            reply.asked.append(pb.Asked(pools=len(free), why_not=NOBODY))
         return reply
 
     def _is_known(self, pool: str) -> bool:
@@ -188,6 +192,14 @@ class Several:
         mine = [pool for pool, held in seen.owners.items() if held.by == collector]
         return sorted(pool for pool in mine if may_see is None or pool in may_see)
 
+    def unowned(self) -> list[str]:
+        """The pools of which nobody is in charge, of those that the caller may see."""
+        seen, may_see = self.neighbours.overview(), access.current().rights.seen()
+        if seen is None:
+            return []
+        free = [pool for pool in seen.pools if pool not in seen.owners or seen.owners[pool].by not in seen.members]
+        return [pool for pool in free if may_see is None or pool in may_see]
+
     def owner(self, pool: str) -> str:
         """Who owns it, as of the newest look at etcd; empty: nobody, or it is not known."""
         seen = self.neighbours.overview()
@@ -248,7 +260,9 @@ class Several:
         parts = await self.parts("Where", pb.WhereRequest(command=command), lambda _: _given(own))
         found = self._by_owner([(part.collector, place) for part in parts if part.reply for place in part.reply.found])
         found = [each for each in found if each[1].sure] or found
-        silent = [part for part in parts if part.reply is None]
+        silent = [f"collector {part.collector} does not answer: {part.why_not}" for part in parts if part.reply is None]
+        if free := self.unowned():
+            silent.append(f"of {len(free)} pool{'s' if len(free) != 1 else ''} {NOBODY}")
         if len(found) > 1:
             places = ", ".join(f"{place.typed} (at {collector})" for collector, place in found)
             raise Ambiguous(f"{_named(command)!r} names {len(found)}; use one of: {places}")
@@ -502,16 +516,14 @@ def _named(command: pb.CommandRequest) -> str:
     return str(next((getattr(part, name) for name in ("topic", "pool", "host", "id") if name in fields), ""))
 
 
-def _may_be_another(command: pb.CommandRequest, found: tuple[str, pb.Place], silent: list[Part]) -> NotSure:
+def _may_be_another(command: pb.CommandRequest, found: tuple[str, pb.Place], silent: list[str]) -> NotSure:
     _, place = found
-    who = " and ".join(part.collector for part in silent)
-    text = f"nothing was done: collector {who} does not answer, and may have another {_named(command)!r}"
+    text = f"nothing was done: there may be another {_named(command)!r}, for {'; '.join(silent)}"
     return NotSure(text, f"name it by what no other has: {place.typed}")
 
 
-def _nobody_knows(command: pb.CommandRequest, silent: list[Part]) -> NotSure:
-    why = "; ".join(f"collector {part.collector} does not answer: {part.why_not}" for part in silent)
-    text = f"{_named(command)!r} is not known to the collectors that answer, and may be of one that does not: {why}"
+def _nobody_knows(command: pb.CommandRequest, silent: list[str]) -> NotSure:
+    text = f"{_named(command)!r} is known to no collector that answers: {'; '.join(silent)}"
     return NotSure(text, "who is there: poolwarden collectors")
 
 

@@ -4,7 +4,9 @@ I2  A promote call reaches a xapi only with a proof of the same failover and ter
     this very host.
 I4  One open failover, one candidate per term, and never a second candidate after a promote call.
 I6  No effect before its record: every order that changes something, and every power-off, has its intent in the ledger.
-I8  Nothing new (decision, power-off, promotion) in quiet time, while paused, in cool-down, or with HA armed.
+I8  Nothing new (decision, power-off, promotion) in quiet time, while paused, in cool-down, or with HA armed. The quiet
+    time of a pool that was taken over may end early, but never before 15 s, nor before a power switch of its last
+    owner's has landed.
 I10 No host is declared dead after a mere toolstack proof.
 I12 Every intent has a sentence, an actor, and no term lower than the record's.
 
@@ -19,8 +21,11 @@ from poolwarden_collector.core.model import effects
 from poolwarden_collector.core.model import orders as out
 from poolwarden_collector.core.model.asks import Ask
 from poolwarden_collector.core.model.entries import Entry, Kind
+from poolwarden_collector.core.model.values import Ms
 from poolwarden_collector.core.state.failover_record import Step
+from poolwarden_collector.core.state.live import Site
 from poolwarden_collector.core.state.pool_record import OwedWork, PoolRecord, apply
+from poolwarden_collector.core.state.taken_over import SHORTEST_QUIET_MS
 from poolwarden_lab.virtual.collector.collector import SimCollector
 
 NEW_THINGS = (Kind.DECIDED, Kind.FENCE_INTENT, Kind.PROMOTE_INTENT, Kind.IN_PLACE_INTENT)
@@ -102,7 +107,7 @@ class Opinion:
         record, now = self.record, shell.world.now
         if record.paused is not None:
             self._fail("I8", f"{entry.kind.value} while paused")
-        if now < shell.site(record.pool).quiet_until:
+        if now < _quiet_until(shell.site(record.pool)):
             self._fail("I8", f"{entry.kind.value} in quiet time")
         if ha_since is not None and now - ha_since > HA_LAG_MS:
             self._fail("I8", f"{entry.kind.value} while HA is armed")
@@ -179,3 +184,10 @@ class Opinion:
         if len(called) > 1:
             return "I4", f"two hosts were promoted in one failover: {sorted(called)}"
         return None
+
+
+def _quiet_until(site: Site) -> Ms:
+    taken = site.takeover
+    if taken is None:
+        return site.quiet_until
+    return max(min(site.quiet_until, taken.claimed_at + SHORTEST_QUIET_MS), taken.power_over)

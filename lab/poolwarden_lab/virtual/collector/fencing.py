@@ -20,6 +20,7 @@ from poolwarden_collector.core.model import events as ev
 from poolwarden_collector.core.model.effects import Urgency
 from poolwarden_collector.core.model.power import DeviceIdentity, Power, PowerReading, Trouble
 from poolwarden_collector.core.model.values import HostId, PoolId
+from poolwarden_collector.shell.cluster.takeover import INTENT_FRESH_MS
 from poolwarden_collector.shell.fencing.fencer import too_late
 from poolwarden_collector.shell.fencing.member_runs import Ended
 from poolwarden_collector.shell.fencing.turns import Ask, Turns
@@ -214,12 +215,21 @@ class SimFencer:
         """An event of this pool: a member's answer may be in it."""
         self._by_members.heard(pool, event)
 
+    def _why_no_switch(self, pool: PoolId, effect: effects.PowerOff | effects.PowerOn, asked: int, began: int) -> str:
+        """As the production fencer, and its launcher at the instant at which the fence agent is executed."""
+        roster = self._shell.roster
+        if not roster.one_of_several:
+            return too_late(effect, asked, began)
+        if why := roster.why_no_act(pool):
+            return f"not begun: this collector may not act now: {why}"
+        return too_late(effect, effect.decided_at or asked, began, INTENT_FRESH_MS)
+
     def _off(self, off: Off, effect: effects.PowerOff | effects.PowerOn, run: Run, asked: int) -> bool:
         world, device = self._shell.world, effect.device
         began, bmc = world.now, world.bmc(device)
         if off.over:
             return False
-        if late := too_late(effect, asked, began):
+        if late := self._why_no_switch(off.pool, effect, asked, began):
             self._end(off, False, True, late, begun=False)
             return False
         found: list[tuple[bool, str]] = []

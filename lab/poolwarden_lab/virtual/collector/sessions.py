@@ -102,7 +102,8 @@ class SimSessions:
             return self._send_on(session, elsewhere)
         policy = roster.config.policy_of(pool)
         session.host, session.pool = hello.host_uuid, pool
-        session.state = StreamState(session.stream.number, pool, policy.probe_timeout, lambda: roster.limits(pool))
+        limits, several = lambda: roster.limits(pool), roster.one_of_several  # noqa: E731
+        session.state = StreamState(session.stream.number, pool, policy.probe_timeout, limits, several)
         older, self._of[session.host] = self._of.get(session.host), session
         self._down(session, orders.welcome(roster.charge(pool).epoch, policy, roster.config.name))
         if older is not None:
