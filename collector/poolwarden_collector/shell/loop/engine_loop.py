@@ -15,7 +15,8 @@ Contract
   ``failed``: they have not happened.
 * ``now`` and ``boottime`` are milliseconds on two clocks: one stands still while the machine sleeps, one does not.
 * Every ``TICK_MS``: ``judge_sites``, then a Tick event for each pool that is ``due``. A pool at rest (rest.py) is due
-  at its next deadline, or when it, its policy or the collector's own condition has changed.
+  at its next deadline, or when it, its policy or the collector's own condition has changed; any pool seldom while this
+  collector is behind.
 
 Rules
 -----
@@ -94,6 +95,7 @@ from poolwarden_collector.shell.queue.backlog import Backlog
 from poolwarden_collector.shell.queue.happening import Happening
 
 TICK_MS: Ms = 250
+LATE_TICK_MS: Ms = 2_000
 CAUGHT_UP_MS: Ms = 500
 TELL_BEHIND_MS: Ms = 5_000
 AWAY_MS: Ms = 5_000
@@ -205,7 +207,8 @@ class EngineLoop:
         Where all of them rest it is one of them, whose tick shows that this collector was not away, and costs nothing.
         """
         self._rests.keep()
-        before = now - TICK_MS // 2
+        # A collector that is behind begins nothing: what it has read is worth more than another look at the clock.
+        before = now - (LATE_TICK_MS if self.roster.behind_ms > BEHIND_MS else TICK_MS // 2)
         found = tuple(
             uuid
             for uuid, pool in self.roster.pools.items()
