@@ -34,6 +34,7 @@ class Door:
 @pytest.fixture
 def door(monkeypatch: pytest.MonkeyPatch) -> Door:
     monkeypatch.setattr(entrance, "EVERY_S", 0.001)
+    monkeypatch.setattr(entrance, "SETTLE_S", 0.005)
     return Door()
 
 

@@ -19,8 +19,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import pytest
 
+from poolwarden.v1 import operator_pb2 as pb
+from poolwarden.v1 import operator_pb2_grpc as rpc
 from poolwarden_lab.processes.operator_link import OperatorLink
 
 if TYPE_CHECKING:
@@ -30,6 +33,7 @@ AGENTS, POOL_SIZE = 120, 8
 TURN_S, SHARE = 0.1, 0.05
 OVERLOAD_S = 14.0  # past `vanished_after`: who were silent for so long would be acted on
 INTERVAL_S = 0.2
+HERD = 240
 POLICY = {
     "report_interval": "1s", "suspect_after": "3s", "vanished_after": "7s", "quiet_time": "3s", "patience": "12s",
     "xapi_hung_after": "12s", "xapi_down_after": "10s",
@@ -139,3 +143,57 @@ async def test_ten_times_what_it_can_carry(stage: Any) -> None:
 
 def _dark(kind: str, text: str) -> bool:
     return kind == "verdict" and not text.startswith("Healthy")
+
+
+async def _answered_within(target: str, limit_s: float, over: asyncio.Event) -> list[float]:
+    """How long each answer to an operator took, one question after the other until it is over, s."""
+    took: list[float] = []
+    async with grpc.aio.insecure_channel(target) as channel:
+        while not over.is_set():
+            began = time.monotonic()
+            await rpc.OperatorStub(channel).Status(pb.StatusRequest(overview=True), timeout=limit_s)
+            took.append(time.monotonic() - began)
+            await asyncio.sleep(0.2)
+    return took
+
+
+@pytest.mark.long
+@pytest.mark.asyncio
+async def test_more_agents_than_it_can_let_in(stage: Any) -> None:
+    """A herd comes to a collector that carries some already: nobody is cut, nobody accused, operators are answered."""
+    site = stage.Site()
+    site.configure(POLICY)
+    collector = agents = herd = None
+    link = OperatorLink(site.target)
+    try:
+        collector = stage.Collector(site)
+        await collector.listening()
+        agents = stage.Agents(site, AGENTS, "--pool-size", str(POOL_SIZE), "--connect-per-s", "100")
+        await agents.until(lambda said: said["heard"] == AGENTS, 90, "all are heard")
+        await healthy(link, 60)
+        before, over = entries(site.state, 0)[-1][0], asyncio.Event()
+        agents.say(f"interval {INTERVAL_S}")
+        async with slowed(collector):
+            first = AGENTS // POOL_SIZE + 1
+            herd = stage.Agents(site, HERD, "--first-pool", str(first), "--connect-per-s", "200")
+            asking = asyncio.ensure_future(_answered_within(site.target, 60, over))
+            await asyncio.sleep(OVERLOAD_S)
+            over.set()
+            took, up = await asking, herd.state["up"]
+        agents.say("interval 1")
+        await herd.until(lambda said: said["heard"] == HERD, 120, "all of the herd are let in")
+        cut = {why: count for why, count in herd.state["why"].items() if count}
+        print(json.dumps({"up": up, "cut": cut, "answers": len(took), "longest": max(took)}), file=sys.stderr)
+        found = entries(site.state, before)
+        own = [each for each in found if each[1] in ACCUSED]
+        assert not own, "\n".join(map(str, own[:40]))
+        assert len(took) >= 2, "an operator is answered meanwhile"
+        assert not any("closed" in why for why in cut), f"connections that wait were shut: {cut}"
+    finally:
+        await link.close()
+        for each in (herd, agents):
+            if each is not None:
+                await each.end()
+        if collector is not None:
+            collector.stop()
+        site.remove()

@@ -41,9 +41,19 @@ def suspected(pool: Snapshot) -> HostId:
 
 
 def silence_of(pool: Snapshot, host: HostId) -> Ms:
-    """How long this host's agent has said nothing, ms; counted from the collector's start if it never spoke."""
+    """How long this host's agent has said nothing, ms; counted from the collector's start if it has not spoken since.
+
+    Of a host that has never spoken it is counted from when the first agent of its pool came: a pool that is new to a
+    collector which has long been running is not silent because others of it come a moment later.
+    """
     agent = pool.agent(host)
-    return max(pool.asof - (agent.last_heard if agent is not None else pool.site.started_at), 0)
+    if agent is not None:
+        return max(pool.asof - agent.last_heard, 0)
+    known, since = pool.record.hosts.get(host), pool.site.started_at
+    if known is not None and not known.boot_id:
+        came = (each.connected_at for each in pool.live.agents.values() if each.connected_at)
+        since = max(since, min(came, default=since))
+    return max(pool.asof - since, 0)
 
 
 def serving(pool: Snapshot) -> tuple[HostId, ...]:

@@ -6,8 +6,9 @@ comes in by itself when there is room. To turn it away would cost a TLS handshak
 
 Rules
 -----
-* While ``late`` says that this collector does not keep up nobody is let in. Else at once, or where some wait, in turn:
-  ``AT_ONCE`` each ``EVERY_S``.
+* While ``late`` says that this collector does not keep up, and for ``SETTLE_S`` after it, nobody is let in: what those
+  cost who came last shows with their next reports. Else at once, or where some wait, in turn: ``AT_ONCE`` each
+  ``EVERY_S``.
 * First come those whose pool has an agent in already, so that few pools are known by a part of their hosts; then in the
   order of arrival.
 * Of a host one stream waits: a newer one takes the older one's place.
@@ -24,6 +25,7 @@ from poolwarden_collector.core.model.values import HostId, Ms, PoolId
 
 EVERY_S = 0.1
 AT_ONCE = 10
+SETTLE_S = 5.0
 
 
 class GivenUp(Exception):
@@ -84,9 +86,11 @@ class Entrance:
 
     async def _let_in(self) -> None:
         try:
+            pause = 0.0
             while self._line:
                 await asyncio.sleep(EVERY_S)
-                for host in () if self._late() else self._next():
+                pause = SETTLE_S if self._late() else pause - EVERY_S
+                for host in () if pause > 0 else self._next():
                     let_in = self._line.pop(host).let_in
                     if not let_in.done():
                         let_in.set_result(None)

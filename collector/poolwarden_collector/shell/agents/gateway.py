@@ -80,7 +80,8 @@ TELL_EVERY_MS = 1_000  # a pool is told of its host's refusals so often at most
 STOPPING = "the collector stops"
 MANY_UNREAD = 32  # messages that wait: so many do so because of the load, fewer because this process had no turn
 MANY_UNTAKEN = 128  # events that wait for the engine
-LATE_MS = 1_000  # what has waited for longer is late: no further agent is let in
+LATE_MS = 1_000  # calls that have waited for longer are late
+FULL_MS = 400  # what has waited for longer is more than is carried: no further agent is let in
 OWN_SOCKET = "calls"  # in the state's folder, for calls of the collector's own (call_watch.py)
 TRANSIT_MS = 30_000  # a message that was read longer ago tells nothing of how late reading is now
 RENEW_AGAIN_S = 900  # after a certificate could not be renewed
@@ -516,22 +517,26 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
         return (found[max(0, min(len(found) - 2, len(found) * 19 // 20))] if found else 0), pools
 
     def unread(self) -> tuple[Ms, dict[PoolId, Ms]]:
-        """For how long the first message waits that is not read; and of each pool, for how long a host of it waits to
-        be let in, or a call that may be one's to be handed over. 0: none does.
+        """For how long the first message waits that is not read; and of each pool, for how long a host of it has not
+        been read whose next message waits, or waits to be let in, or a call that may be one's. 0: none does.
         """
         now, oldest = self._roster.now(), self._reading.oldest()
         pools = {pool: now - since for pool, since in self._entrance.pools().items()}
+        for stream in self._reading.streams():
+            recv, _, pool = self._transits.get(stream, (now, 0, ""))
+            pools[pool] = max(now - recv, pools.get(pool, 0))
+        pools.pop("", None)
         if (calls := self._watch.lag()) > LATE_MS:
             # Whose call waits is not known: it may be any host that has no stream now.
-            for uuid, pool in self._roster.pools.items():
-                if any(self._sessions.of(host) is None for host in pool.record.hosts):
+            for uuid, known in self._roster.pools.items():
+                if any(self._sessions.of(host) is None for host in known.record.hosts):
                     pools[uuid] = max(calls, pools.get(uuid, 0))
         return now - oldest if oldest is not None else 0, pools
 
     def _is_late(self) -> bool:
         oldest = self._reading.oldest() if len(self._reading) > MANY_UNREAD else None
         untaken = self._inbox.waited() if len(self._inbox) > MANY_UNTAKEN else 0
-        return untaken > LATE_MS or (oldest is not None and self._roster.now() - oldest > LATE_MS)
+        return untaken > FULL_MS or (oldest is not None and self._roster.now() - oldest > FULL_MS)
 
     def _calls_wait(self) -> bool:
         return self._watch.lag() > LATE_MS

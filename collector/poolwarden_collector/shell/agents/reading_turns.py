@@ -8,8 +8,9 @@ half of the time it is done at once, afterwards in the order of arrival, ``TURN_
 Rules
 -----
 * Of each stream one message at a time: what else has come of it waits in gRPC, which takes no more than its window.
-* A message has arrived when gRPC gave it here, however late it is read. ``oldest`` tells since when one waits: until
-  then everything has been read, and nobody is silent for what came later.
+* A message has arrived when gRPC gave it here, however late it is read. ``oldest`` tells since when one waits: nobody
+  is silent for what came later. Nor is a host of whose stream one waits, since the one before that: what gRPC gave here
+  right after that may have come long before (gateway.py, unread).
 * While the engine is late (``late``) one message is read in each turn: what is read is only put into its queue.
 * The last message of a stream that ends is read as it ends: it may be a goodbye.
 """
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from poolwarden_collector.core.model.values import Ms
@@ -74,6 +75,10 @@ class ReadingTurns:
     def oldest(self) -> Ms | None:
         """When the message arrived that waits for longest; None: none waits."""
         return next((place.arrived for place in self._line.values()), None)
+
+    def streams(self) -> Iterable[int]:
+        """Those of which a message waits."""
+        return self._line.keys()
 
     def __len__(self) -> int:
         return len(self._line)

@@ -15,7 +15,8 @@ Contract
   ``failed``: they have not happened.
 * ``now`` and ``boottime`` are milliseconds on two clocks: one stands still while the machine sleeps, one does not.
 * Every ``TICK_MS``: ``judge_sites``, then a Tick event for each pool that is ``due``. A pool at rest (rest.py) is due
-  at its next deadline, or when it, its policy or the collector's own condition has changed.
+  at its next deadline, or when it, its policy or the collector's own condition has changed; any pool seldom while this
+  collector is behind.
 
 Rules
 -----
@@ -50,6 +51,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
+from poolwarden_collector.core.decision.permission import BEHIND_MS
 from poolwarden_collector.core.decision.storm_brake import Braked, Heard, Silence, judge_sites, silence_of
 from poolwarden_collector.core.engine import step
 from poolwarden_collector.core.model import effects, epoch
@@ -101,6 +103,7 @@ from poolwarden_collector.shell.queue.backlog import Backlog
 from poolwarden_collector.shell.queue.happening import Happening
 
 TICK_MS: Ms = 250
+LATE_TICK_MS: Ms = 2_000
 LATE_MS: Ms = 2_000
 
 _ASK_OWNER = "Ask the collector that owns it."
@@ -252,7 +255,8 @@ class EngineLoop:
         Where all of them rest it is one of them, whose tick shows that this collector was not away, and costs nothing.
         """
         self._rests.keep()
-        before = now - TICK_MS // 2
+        # A collector that is behind begins nothing: what it has read is worth more than another look at the clock.
+        before = now - (LATE_TICK_MS if self.roster.behind_ms > BEHIND_MS else TICK_MS // 2)
         found = tuple(
             uuid
             for uuid, pool in self.roster.pools.items()
@@ -264,11 +268,7 @@ class EngineLoop:
         return found if found or self._last_step > before else known[:1]
 
     def judge_sites(
-        self,
-        now: Ms,
-        anchors: tuple[bool, ...],
-        oldest: Ms | None = None,
-        sums: Mapping[str, Braked] | None = None,
+        self, now: Ms, anchors: tuple[bool, ...], oldest: Ms | None = None, sums: Mapping[str, Braked] | None = None
     ) -> tuple[str, ...]:
         """Take the newest judgement of the sites; what to log. ``anchors``: which of the collector's own answer.
 
