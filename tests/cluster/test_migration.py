@@ -420,7 +420,7 @@ async def test_a_single_collectors_pools_are_not_begun_anew_in_etcd(tmp_path: Pa
     store = '[store]\netcd = ["http://127.0.0.1:9"]\nagents = "127.0.0.1:1"\noperators = "127.0.0.1:2"\n'
     config = load(write_config(tmp_path, store, collector='operator_listen = "127.0.0.1:0"'))
     with pytest.raises(JournalError, match="store to-etcd"):
-        await serve(config, asyncio.Event())
+        await asyncio.wait_for(serve(config, asyncio.Event()), 10)
 
 
 async def refusals(cluster: Any, folder: Path) -> None:
