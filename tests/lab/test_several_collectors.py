@@ -1,4 +1,4 @@
-"""Three real collectors on a real etcd of three members, as the demo plays them: their owner dies, is cut off, stops."""
+"""Three real collectors on a real etcd, as the demo plays them: their pool's owner dies, is cut off, stops."""
 
 import os
 import subprocess
