@@ -245,8 +245,9 @@ async def ends(cluster: Any, at: Names, single: Single, before: dict[str, PoolRe
     assert place.mark is None and place.generation and single.journal.in_etcd().keys() == before.keys()
 
 
-def test_a_move_that_is_cut_off_anywhere_is_ended_by_another_run(tmp_path: Path) -> None:
-    on_the_model(cut_off_anywhere, tmp_path)
+@pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_move_that_is_cut_off_anywhere_is_ended_by_another_run(every: int, tmp_path: Path) -> None:
+    on_the_model(lambda cluster, folder: cut_off_anywhere(cluster, folder, every), tmp_path)
 
 
 async def back_is_cut_off(cluster: Any, folder: Path) -> None:
@@ -420,7 +421,7 @@ async def test_a_single_collectors_pools_are_not_begun_anew_in_etcd(tmp_path: Pa
     store = '[store]\netcd = ["http://127.0.0.1:9"]\nagents = "127.0.0.1:1"\noperators = "127.0.0.1:2"\n'
     config = load(write_config(tmp_path, store, collector='operator_listen = "127.0.0.1:0"'))
     with pytest.raises(JournalError, match="store to-etcd"):
-        await serve(config, asyncio.Event())
+        await asyncio.wait_for(serve(config, asyncio.Event()), 10)
 
 
 async def refusals(cluster: Any, folder: Path) -> None:

@@ -28,15 +28,15 @@ async def there_and_back(cluster: Any, folder: Path) -> None:
     one = await Collector(cluster, "a", at).joined()
     journal, other = await one.owns(POOL), await one.owns(OTHER)
     await one.commit(journal, seen(5))
+    await to.ask(Txn((), (Put(at.handed(OTHER), b"{}"),)))
     copy = await carry_out(to, prefix_copy.take(at))
     before = await tails(to, at)
     file = folder / "copies.gz"
     prefix_copy.write(copy, file)
     assert file.stat().st_mode & 0o077 == 0 and prefix_copy.read(file) == copy
     assert not [key for key, _ in copy.keys if key.startswith(("members/", "owners/", "assigner"))]
-    # It goes on, a pool is given up in order, and etcd loses all of it.
+    # It goes on, and etcd loses all of it.
     await one.commit(journal, seen(6))
-    await to.ask(Txn((), (Put(at.handed(OTHER), b"{}"),)))
     with pytest.raises(Refused, match="members in etcd: a"):
         await prefix_copy.put_back(to, at, copy, "m", replace=True)
     assert one.member.standing is not None

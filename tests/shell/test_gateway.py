@@ -9,8 +9,9 @@ import grpc
 import pytest
 
 from poolwarden.v1 import agent_link_pb2 as pb
+from poolwarden_agent.core.signed import implausible
 from poolwarden_collector.core.model.effects import SendOrder
-from poolwarden_collector.core.model.epoch import LOT_BITS
+from poolwarden_collector.core.model.epoch import LOT_BITS, of_ownership
 from poolwarden_collector.core.model.orders import Order, Preconditions, Promote, ReadDatabase
 from poolwarden_collector.core.model.policy import Policy
 from poolwarden_collector.core.model.values import Role
@@ -267,6 +268,15 @@ async def test_what_a_host_is_called_makes_no_other_warning(tmp_path: Path) -> N
             for text, about in warnings(said, "m"):
                 roster.warn(text, about)
         assert any("something else" in text for text in roster.warnings())
+
+
+async def test_a_host_without_an_order_key_refuses_several_collectors_and_that_is_told() -> None:
+    bare, pins = pb.Hello(host_uuid=HOSTS[0], host_name="h1"), pb.Hello(host_uuid=HOSTS[0], order_key_ids=["m", "k"])
+    assert not [*warnings(bare, "m")] and not [*warnings(pins, "m", several=True)]
+    [(text, _)] = warnings(bare, "m", several=True)
+    assert "no order key" in text
+    assert implausible(0, 0, of_ownership(1, 1, 0), 0, signed=False), "the least of an ownership's epochs"
+    assert not implausible(0, 0, of_ownership(1, 1, 0), 0, signed=True)
 
 
 async def test_a_host_that_two_pools_list_is_of_the_one_in_which_it_has_spoken() -> None:

@@ -230,7 +230,8 @@ class SeveralDemo:
 
     def _mark(self, what: str, at_ms: int) -> None:
         before = self._began_ms + sum(ms for _, ms in self._marks)
-        self._marks.append((what, max(0, at_ms - before)))
+        if at_ms > before:  # else it was there already when that which stands before it was seen
+            self._marks.append((what, at_ms - before))
 
     def _stamp(self) -> str:
         return stamp(_now_ms() - self._began_ms)

@@ -54,6 +54,6 @@ def issue_etcd(directory: Path, addresses: Mapping[str, str], collectors: list[s
     certificates.create_ca(directory / "authority")
     at = {**addresses, **dict.fromkeys(collectors, "127.0.0.1")}
     return {
-        name: certificates.issue_etcd(directory / "authority", name, (address,), directory / name)
+        name: certificates.issue_collector(directory / "authority", name, (address,), directory / name)
         for name, address in at.items()
     }

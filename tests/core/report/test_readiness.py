@@ -8,6 +8,7 @@ from tests.core.pool import Guarded, played_once
 
 from poolwarden.assumptions import BY_ID
 from poolwarden_collector.core.model.host_facts import AssumptionSeen, AssumptionsSeen, Certificate, Finding
+from poolwarden_collector.core.model.takeover import Takeover
 from poolwarden_collector.core.model.values import Tri
 from poolwarden_collector.core.report.assumptions_shown import of_host
 from poolwarden_collector.core.report.journal_view import JournalView, PastChange, PastDrill, took
@@ -69,6 +70,28 @@ def test_an_agent_that_cannot_go_to_another_collector_matters_where_there_is_one
     assert codes(g, several)["one-collector"] == "warning"
     [found] = [each for each in readiness(Snapshot(g.pool, g.now, g.site), several) if each.code == "one-collector"]
     assert found.sentence.startswith("the agents on host-2 are too old")
+
+
+def test_a_host_that_is_heard_and_does_not_obey_its_owner_is_told() -> None:
+    """Without a pinned order key an agent takes no epoch of an ownership: it looks well, and refuses every order."""
+    g = a_pool()
+    agents = {
+        host: replace(agent, hello=replace(agent.hello, capabilities=agent.hello.capabilities | {"elsewhere"}))
+        for host, agent in g.pool.live.agents.items()
+    }
+    obeys = frozenset({g.host(1).uuid, g.host(3).uuid})
+    g.pool = replace(g.pool, live=replace(g.pool.live, agents=agents, acknowledged=obeys))
+    assert "not-acknowledged" not in codes(g), "one collector alone is told nothing of that"
+    for age, told in ((14_999, False), (15_000, True)):
+        at = g.now - age
+        taken = Snapshot(g.pool, g.now, replace(g.site, takeover=Takeover(at, at + 25_000, at)))
+        found = [each for each in readiness(taken, DRILLED) if each.code == "not-acknowledged"]
+        assert [each.severity for each in found] == ["critical"] * told
+        assert all(each.sentence.startswith("host-2 has not acknowledged") for each in found)
+    old = replace(agents[g.host(2).uuid], hello=replace(agents[g.host(2).uuid].hello, capabilities=frozenset()))
+    g.pool = replace(g.pool, live=replace(g.pool.live, agents={**agents, g.host(2).uuid: old}))
+    taken = Snapshot(g.pool, g.now, taken.site)
+    assert not [each for each in readiness(taken, DRILLED) if each.code == "not-acknowledged"], "it cannot say so"
 
 
 def viewed(g: Guarded, number: int, **changes: object) -> dict[str, str]:

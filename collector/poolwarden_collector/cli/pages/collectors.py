@@ -30,11 +30,13 @@ def missing(asked: Iterable["api.Asked"], what: str = "pool") -> Page:
 
 def silent(asked: Iterable["api.Asked"]) -> list[str]:
     """Why what was asked for is not whole, a sentence each: nothing is known of those pools."""
-    lacking = [each for each in asked if not each.answered]
-    who = [
-        f"collector {each.collector} does not answer" if each.collector else f"{each.pools} pools" for each in lacking
-    ]
-    return [f"{what}: {each.why_not}" for what, each in zip(who, lacking, strict=True)]
+    return [f"{_who(each)}{each.why_not}" for each in asked if not each.answered]
+
+
+def _who(each: "api.Asked") -> str:
+    if each.collector:
+        return f"collector {each.collector} does not answer: "
+    return f"{each.pools} pool{'s' if each.pools != 1 else ''}: " if each.pools else ""
 
 
 def collectors_page(reply: "api.CollectorsReply") -> Page:

@@ -34,6 +34,7 @@ from poolwarden_collector.core.report.readiness import (
 from poolwarden_collector.core.state.assumption_record import FailedAssumption
 from poolwarden_collector.core.state.live import AgentState
 from poolwarden_collector.core.state.snapshot import Snapshot
+from poolwarden_collector.core.state.taken_over import ACKNOWLEDGED_WITHIN_MS
 
 DRILL_MS: Ms = 90 * 86_400_000
 # Tools that fence or promote by themselves: two such beside each other work against each other.
@@ -58,6 +59,7 @@ def readiness(pool: Snapshot, past: JournalView) -> tuple[Unready, ...]:
         *_disks(pool, heard),
         *_memory(pool, heard),
         *_versions(pool, heard),
+        *_disobeying(pool, heard),
         *_staying(pool, heard, past),
         *_updates(pool),
         *_storage(pool),
@@ -187,6 +189,23 @@ def _versions(pool: Snapshot, heard: dict[HostId, AgentState]) -> list[Unready]:
             by = "; ".join(f"{v} on {', '.join(pool.name(h) for h in versions if versions[h] == v)}" for v in known)
             found.append(Unready("versions", WARNING, f"{word} of several versions: {by}", fix))
     return found
+
+
+def _disobeying(pool: Snapshot, heard: dict[HostId, AgentState]) -> list[Unready]:
+    """Hosts that are heard and refuse the orders of one of several collectors, whose epoch they have not taken."""
+    taken = pool.site.takeover
+    if taken is None or pool.now < taken.claimed_at + ACKNOWLEDGED_WITHIN_MS:
+        return []
+    able = [host for host, agent in heard.items() if "elsewhere" in agent.hello.capabilities]
+    names = [pool.name(host) for host in able if host not in pool.live.acknowledged]
+    if not names:
+        return []
+    who = f"{', '.join(names)} {'has' if len(names) == 1 else 'have'}"
+    why = f"{who} not acknowledged this collector: its orders are refused there, and so is its part in any failover"
+    step = (
+        "pin the order keys of all collectors there: poolwarden-agent trust-key --list; its log says if it is not that"
+    )
+    return [Unready("not-acknowledged", CRITICAL, why, step)]
 
 
 def _staying(pool: Snapshot, heard: dict[HostId, AgentState], past: JournalView) -> list[Unready]:

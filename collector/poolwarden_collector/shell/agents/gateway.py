@@ -280,7 +280,7 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
         limits = partial(self._roster.limits, pool)
         state = StreamState(self._sessions.next_number(), pool, policy.probe_timeout, limits, self._several)
         state.introduce(message)
-        for text, about in warnings(message.hello, self._signer.key_id if self._signer is not None else ""):
+        for text, about in warnings(message.hello, getattr(self._signer, "key_id", ""), self._several):
             self._roster.warn(text, about)
         if (owner := self._owner_of(pool)) is not None:
             await self._send_on(context, state, owner, account)

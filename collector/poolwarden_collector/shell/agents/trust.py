@@ -14,14 +14,22 @@ def pinned(hello: pb.Hello) -> list[str]:
     return [each[:16] for each in (hello.order_key_ids or (hello.order_key_id,)) if each]
 
 
-def warnings(hello: pb.Hello, mine: str) -> Iterator[tuple[str, str]]:
-    """Each warning and its topic; ``mine``: the id of the key that this collector signs with, empty: none."""
+def warnings(hello: pb.Hello, mine: str, several: bool = False) -> Iterator[tuple[str, str]]:
+    """Each warning and its topic; ``mine``: the id of the key that this collector signs with, empty: none; ``several``:
+    is it one of several, whose epochs are further above a counted one than is taken of an unsigned word?
+    """
     host, keys = f"host {hello.host_uuid} ({hello.host_name})", pinned(hello)
     if keys and mine not in keys:
         shown = f"order key{'s' * (len(keys) > 1)} {', '.join(keys[:MOST_SHOWN])}"
         text = (
             f"{host} has pinned the {shown}, this collector signs with {mine or 'none'}: it refuses every order. "
             "Restore this collector's order-key.pem, pin its key there (poolwarden-agent trust-key), or enrol it anew"
+        )
+        yield text, f"host {hello.host_uuid}: order key"
+    if several and not keys:
+        text = (
+            f"{host} has pinned no order key: it refuses every order of several collectors. Pin there those of all of "
+            "them (poolwarden-agent trust-key --add), or enrol it"
         )
         yield text, f"host {hello.host_uuid}: order key"
     if hello.local_trouble:

@@ -118,16 +118,6 @@ def issue_collector(ca: Path, name: str, addresses: tuple[str, ...], out: Path) 
     return _issue(ca, f"collector {name}", names, usages, out)
 
 
-def issue_etcd(ca: Path, name: str, addresses: tuple[str, ...], out: Path) -> Bundle:
-    """A certificate for a member of the collectors' etcd, or for a collector that asks it.
-
-    ``ca`` must be an authority of etcd's own: etcd lets in whoever bears a certificate of its authority, and each host
-    has one of the collectors'. Good at both ends, because etcd also asks itself (its gateway, its peers).
-    """
-    names: list[x509.GeneralName] = [x509.DNSName(name), *(x509.IPAddress(_address(text)) for text in addresses)]
-    return _issue(ca, name, names, [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH], out)
-
-
 def _address(text: str) -> IPv4Address | IPv6Address:
     try:
         return ip_address(text)

@@ -49,6 +49,7 @@ _OF_POOL = {"Explain": "pool", "Plan": "pool", "Advise": "pool"}
 
 _PRESENT = ("Status", "Readiness")
 NOBODY = "nobody is in charge at the moment; another collector takes over within seconds"
+UNKNOWN_OTHERS = "the other collectors are not known: this one has not been able to look at etcd yet"
 _PAST = ("History", "Alerts", "ListCapsules", "Audit")  # of a pool, which may have had several owners
 _OWNERS_ALONE = ("FindFence", "TryFence")
 
@@ -111,9 +112,12 @@ class Several:
         if isinstance(request, pb.HistoryRequest) and places == []:
             parts = [_of_history(part) for part in parts]
         self._alone(parts)
-        reply = together.MERGES[method](request, parts, self.owner)
+        # In a thread: of thousands of entries it takes a while, in which the engine goes on.
+        reply = await asyncio.to_thread(together.MERGES[method], request, parts, self.owner)
         if not places:
             reply.asked.extend(self.asked(parts))
+        if not places and self.neighbours.overview() is None:
+            reply.asked.append(pb.Asked(why_not=UNKNOWN_OTHERS))
         if not places and method in _PRESENT and (free := self.unowned()):
             reply.asked.append(pb.Asked(pools=len(free), why_not=NOBODY))
         return reply
@@ -261,6 +265,8 @@ class Several:
         found = self._by_owner([(part.collector, place) for part in parts if part.reply for place in part.reply.found])
         found = [each for each in found if each[1].sure] or found
         silent = [f"collector {part.collector} does not answer: {part.why_not}" for part in parts if part.reply is None]
+        if self.neighbours.overview() is None:
+            silent.append(UNKNOWN_OTHERS)
         if free := self.unowned():
             silent.append(f"of {len(free)} pool{'s' if len(free) != 1 else ''} {NOBODY}")
         if len(found) > 1:
@@ -310,9 +316,10 @@ class Several:
         return reply
 
     async def _order(self, member: Member, place: pb.Place, request: pb.CommandRequest) -> pb.CommandReply:
-        # safety: an id that is its own, so that what is lost here is never given a second time.
         wanted, sent = _pinned(request, place), time.monotonic()
-        wanted.id = str(uuid.uuid4())
+        # safety: always under an id, so that what is lost here is asked for and never given a second time; the caller's
+        # own, so that he can ask another collector for it where this one is gone.
+        wanted.id = request.id or str(uuid.uuid4())
         part = await self.part(member, "Command", wanted, COMMAND_S)
         if part.reply is not None:
             return await self._told(member.collector, place, part.reply)

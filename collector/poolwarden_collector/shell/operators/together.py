@@ -150,14 +150,21 @@ def history(request: pb.HistoryRequest, parts: list[Part], _owner: Owner) -> pb.
             told.append(entry)
     # Within one journal its own numbers say what came first.
     told.sort(key=lambda entry: (entry.at, entry.collector, entry.seq))
+    ordered = told if not any(entry.copied for entry in told) else _once(told)
+    return pb.HistoryReply(entries=ordered[-min(request.limit or USUAL, MOST) :])
+
+
+def _once(told: list[pb.HistoryEntry]) -> list[pb.HistoryEntry]:
+    """Without copies of what stands there as well; of several copies the first one."""
     known = {_content(entry) for entry in told if not entry.copied}
     ordered = []
     for entry in told:
         if entry.copied and (content := _content(entry)) in known:
             continue
-        known |= {content} if entry.copied else set()
+        if entry.copied:
+            known.add(content)
         ordered.append(entry)
-    return pb.HistoryReply(entries=ordered[-min(request.limit or USUAL, MOST) :])
+    return ordered
 
 
 def _content(entry: pb.HistoryEntry) -> tuple[Any, ...]:
