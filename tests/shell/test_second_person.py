@@ -104,7 +104,7 @@ async def test_root_is_one_person(tmp_path: Path) -> None:
         assert (await again.Command(request)).code == "same-person"
         assert (await again.Command(second(waits.id, withdraw=True))).accepted
         assert not await waiting(first)
-        assert "is withdrawn by" in rig.parts.journal.history(POOL)[-1].text
+        assert any("is withdrawn by" in row.text for row in rig.parts.journal.history(POOL))
 
 
 async def test_a_first_word_ends_with_the_role_of_who_said_it(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ class Naming:
             return [await self._alert(names, part.topic)]
         if verb in ("approve", "deny"):
             pool, wanted = requests.asked_in(names, part.id)
-            return [_place(names, pool, sure=bool(wanted) or part.id == pool, typed=part.id)]
+            return [_place(names, pool, sure=bool(wanted) or part.id == pool, typed=wanted or pool)]
         if verb == "second":
             return [_place(names, self._seconds.pool_of(names, part.id), sure=True, typed=part.id)]
         fields = part.DESCRIPTOR.fields_by_name

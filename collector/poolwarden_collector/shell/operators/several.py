@@ -510,6 +510,8 @@ def _pinned(request: pb.CommandRequest, place: pb.Place) -> pb.CommandRequest:
     fields = part.DESCRIPTOR.fields_by_name
     if "topic" in fields:
         part.topic = place.typed
+    elif "id" in fields:
+        part.id = place.typed
     elif "pool" in fields:
         part.pool = place.pool_uuid
     elif "host" in fields:
