@@ -479,6 +479,26 @@ async def test_what_an_owner_before_may_have_under_way_is_handed_to_nobody(
         assert isinstance(await b.service.hand_over(POOL, ""), Released)
 
 
+async def test_a_pool_that_is_lost_has_its_power_switches_cut_off_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What they did is for the next owner to find out: it reads that they were intended, and waits."""
+    async with two(tmp_path, monkeypatch) as (a, b, cluster):
+        cut: list[str] = []
+        a.service.on_stand_down(cut.append)
+        await a.owns()
+        async with a.service._between_events:  # an event is being taken: the pool is released later
+            losing = asyncio.ensure_future(a.service.lose(POOL, "its lease is gone"))
+            await asyncio.sleep(0)
+            assert cut == [POOL] and a.roster.why_no_act(POOL)
+        await losing
+        gives(monkeypatch, ORDER)
+        await a.owns(OTHER)
+        cut.clear()
+        await a.service.release(OTHER, "it was moved")
+        assert cut == [OTHER]
+
+
 async def test_entries_are_folded_between_two_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with two(tmp_path, monkeypatch) as (a, b, cluster):
         await a.owns()
