@@ -290,6 +290,24 @@ async def test_a_pool_that_is_lost_while_something_is_said_of_it_is_let_go(
         assert POOL not in a.roster.pools
 
 
+async def test_what_a_collector_tells_of_itself_is_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the end of one would end the other's where both tell one receiver."""
+    behind = fx.AlertRaised("collector/behind", "warning", "it is behind", "", {"message": "collector-behind"})
+    async with owned(tmp_path, monkeypatch) as (a, b, _):
+        for each in (a, b):
+            each.archive.journal.one_of_several = True
+            each.archive.journal.commit("", (), (behind,))
+            each.archive.journal.commit("", (), (behind,))
+        assert opened(a) == {"collector/a/behind": 1} and opened(b) == {"collector/b/behind": 1}
+        assert a.archive.journal.own_key("collector/a/behind") == "collector/a/behind"
+        await a.service.begin()
+        assert opened(a) == {"collector/a/behind": 1}, "what is its own stays"
+        a.archive.journal.commit("", (), (fx.AlertResolved("collector/behind", "it has kept up"),))
+        assert not opened(a) and opened(b)
+        b.archive.journal.one_of_several = False
+        assert b.archive.journal.own_key("collector/behind") == "collector/behind"
+
+
 # ------------------------------------------------------------------------------------------------ hooks
 
 

@@ -32,6 +32,7 @@ from poolwarden_collector.shell.agents.roster import Roster
 from poolwarden_collector.shell.agents.sessions import Sessions
 from poolwarden_collector.shell.agents.signing import Signer
 from poolwarden_collector.shell.alerts.channels import channel_trouble, make_sink
+from poolwarden_collector.shell.alerts.diskless import KEY as DISKLESS
 from poolwarden_collector.shell.alerts.diskless import Diskless
 from poolwarden_collector.shell.alerts.heartbeat import Heartbeat
 from poolwarden_collector.shell.alerts.outbox import Outbox
@@ -86,7 +87,7 @@ def assemble(config: Config, journal: Journal, one_of_several: bool = False) -> 
     ``one_of_several``: it guards those pools alone that it adopts, as one does whose configuration names an etcd.
     Raises OrderKeyError where its order key cannot be used.
     """
-    one_of_several = one_of_several or config.store is not None
+    journal.one_of_several = one_of_several = one_of_several or config.store is not None
     roster, inbox, sessions, replies = (
         Roster(config, journal.epoch, clock.mono_ms, clock.boot(), one_of_several),
         Inbox(clock.mono_ms),
@@ -114,7 +115,7 @@ def assemble(config: Config, journal: Journal, one_of_several: bool = False) -> 
     make = partial(make_sink, collector=config.name, show=messages.show)
     sinks = tuple(make(channel) for channel in config.alerts.channels)
     outbox = Outbox(journal, sinks, service.write, service.publish, service.alive)
-    diskless = Diskless(sinks, config.name)
+    diskless = Diskless(sinks, config.name, key=journal.own_key(DISKLESS))
     heartbeat = Heartbeat(config.alerts.heartbeat_url, config.alerts.heartbeat_every / 1000, service.alive)
     reloader = Reloader(service, Followers(fencer, prober, sessions, outbox, diskless, heartbeat), sinks, make)
     service.on_stall(diskless.stalled, diskless.over)

@@ -57,8 +57,12 @@ class Diskless:
         collector: str,
         say: Callable[[str], None] = to_syslog,
         after_s: float = TELL_AFTER_S,
+        key: str = KEY,
     ) -> None:
-        """``say``: writes one line to syslog; ``after_s``: for how long before the channels are told."""
+        """``say``: writes one line to syslog; ``after_s``: for how long before the channels are told; ``key``: of the
+        alert, of one of several its own.
+        """
+        self._key = key
         self._sinks = sinks
         self._collector = collector
         self._say = say
@@ -120,7 +124,7 @@ class Diskless:
                 await asyncio.to_thread(sink.deliver, self._parcel(sink.name, episode, state, body, attempts))
             except SinkError as error:
                 wait = retry_after_ms(attempts) / 1000
-                _log.warning("alert %s to %s: %s; again in %.0f s", KEY, sink.name, error, wait)
+                _log.warning("alert %s to %s: %s; again in %.0f s", self._key, sink.name, error, wait)
                 attempts += 1
                 await self._pause(episode, wait, while_it_lasts)
             else:
@@ -137,7 +141,7 @@ class Diskless:
 
     def _parcel(self, sink: str, episode: Episode, state: str, body: str, attempts: int) -> Parcel:
         payload = {
-            "key": KEY,
+            "key": self._key,
             "occurrence": episode.occurrence,
             "state": state,
             "severity": "critical",
@@ -149,4 +153,4 @@ class Diskless:
             "resolved_at": clock.wall_text() if state == "resolved" else "",
             "data": {},
         }
-        return Parcel(0, KEY, episode.occurrence, state, sink, "", payload, attempts, 0)
+        return Parcel(0, self._key, episode.occurrence, state, sink, "", payload, attempts, 0)

@@ -440,17 +440,17 @@ class Enrolment:
             await asyncio.sleep(LOOK_S)
 
     async def _look(self) -> None:
-        before = self._trouble
+        before, key = self._trouble, self._registry.own_alert(ALERT)
         trouble = await asyncio.to_thread(self._authority.trouble) if self._authority is not None else ""
         self._trouble = trouble
-        if trouble and before and not self._registry.is_open(ALERT):
+        if trouble and before and not self._registry.is_open(key):
             step = "poolwarden-collector enrolment renew DIR, with the root's key at hand"
             told = CANNOT_SIGN.told({"pool": self._registry.collector, "why": trouble, "step": step})
             body = told.body(f"{trouble}. docs/enrolment.md says how an intermediate certificate is renewed.")
-            alert = AlertRaised(ALERT, told.severity, told.title, body, {"message": told.id})
+            alert = AlertRaised(key, told.severity, told.title, body, {"message": told.id})
             await self._registry.commit(alerts=(alert,))
-        elif not trouble and self._registry.is_open(ALERT):
-            await self._registry.commit(alerts=(AlertResolved(ALERT, "it can sign again"),))
+        elif not trouble and self._registry.is_open(key):
+            await self._registry.commit(alerts=(AlertResolved(key, "it can sign again"),))
 
 
 _LIST = "at the collector: poolwarden enrolment list; accept or refuse those that wait"

@@ -232,6 +232,10 @@ class Registry:
         if self._rows.shared:
             await _or_later(self._tell_waiting())
 
+    def own_alert(self, key: str) -> str:
+        """The key of an alert about this collector itself."""
+        return self._journal.own_key(key)
+
     def is_open(self, alert: str) -> bool:
         """Is there an open alert with this key?"""
         return alert in self._open

@@ -101,7 +101,7 @@ class AlertMarks:
     async def _take(self, alert: Alert, asked: Asked) -> pb.CommandReply:
         if about_two_masters(json.loads(alert["data"])):
             return _never("acknowledged", alert)
-        if alert["key"] == DAMAGED:
+        if alert["key"] == self._journal.own_key(DAMAGED):
             name = self._service.roster.config.name
             self._publish(await self._service.write(self._journal.note_damage, alert, asked, name))
             self._service.alerted()

@@ -28,6 +28,7 @@ class DamageCalls:
         def _transaction(self, what: str) -> AbstractContextManager[Database]: ...
         def _reading(self) -> AbstractContextManager[Database]: ...
         def _add_entries(self, db: Database, pool: PoolId, entries: list[Entry]) -> list[Row]: ...
+        def own_key(self, key: str) -> str: ...
         def _add_alert(
             self, db: Database, pool: PoolId, pool_name: str, alert: AlertRaised | AlertResolved
         ) -> None: ...
@@ -41,7 +42,7 @@ class DamageCalls:
         """Raise the alert of what stands, anew where there is more of it; ``name``: the collector's."""
         with self._reading() as db:
             open_now = "SELECT data FROM alerts WHERE key = ? AND resolved_at = ''"
-            told = next((row["data"] for row in db.query(open_now, [KEY])), None)
+            told = next((row["data"] for row in db.query(open_now, [self.own_key(KEY)])), None)
         data: dict[str, object] = {"message": JOURNAL_DAMAGED.id, "why": self.damage}
         if not self.damage or (told is not None and json.loads(told).get("why") == self.damage):
             return

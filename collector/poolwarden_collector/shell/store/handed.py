@@ -30,6 +30,7 @@ from poolwarden_collector.shell.plain_text import printable
 from poolwarden_collector.shell.store import audit, hook_queue, parcels, silences, storms
 
 LOCAL = (KEY_WAITS.id,)
+_OWN = "collector/"  # before what an alert about the collector itself is about
 ELSEWHERE = "another collector has the pool"
 _LONGEST_MS: Ms = silences.LONGEST_MS
 
@@ -109,6 +110,7 @@ class HandedCalls:
 
     epoch: int
     sinks: tuple[str, ...]
+    one_of_several = False  # to be set before anything is written
     _name: str
 
     if TYPE_CHECKING:
@@ -119,6 +121,13 @@ class HandedCalls:
         def _reading(self) -> AbstractContextManager[Database]: ...
         def _payload(self, alert: dict[str, Any], pool_name: str, state: str, body: str) -> dict[str, Any]: ...
         def _end_alert(self, db: Database, alert: dict[str, Any], pool_name: str, text: str) -> None: ...
+
+    def own_key(self, key: str) -> str:
+        """The key of an alert about this collector itself: of several each has its own, for their channels are one."""
+        own = f"{_OWN}{self._name}/"
+        if not self.one_of_several or not key.startswith(_OWN) or key.startswith(own):
+            return key
+        return own + key.removeprefix(_OWN)
 
     def give_up(self, pool: PoolId = "") -> None:
         """Another collector has the pool from now on; empty: every pool, as one of several begins."""

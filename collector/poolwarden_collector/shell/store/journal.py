@@ -299,6 +299,7 @@ class Journal(Records, Questions, DamageCalls, OperatorCalls, HookCalls, Silence
         self, db: Database, pool: PoolId, pool_name: str, alert: AlertRaised | AlertResolved, occurrence: int = 0
     ) -> None:
         """``occurrence``: of an alert that is raised, where several collectors have agreed on it; 0: it is counted."""
+        alert = replace(alert, key=self.own_key(alert.key))
         # The open one first: occurrences that were counted here may be above those that were agreed on.
         newest = "SELECT * FROM alerts WHERE key = ? ORDER BY resolved_at = '' DESC, occurrence DESC LIMIT 1"
         found = list(db.query(newest, [alert.key]))
