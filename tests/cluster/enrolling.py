@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from poolwarden_collector.shell.cluster.enrolment_rows import Collector
-from poolwarden_collector.shell.cluster.etcd import Etcd
+from poolwarden_collector.shell.cluster.etcd import Delete, Etcd, Put, Txn
 from poolwarden_collector.shell.cluster.names import Names
 from poolwarden_collector.shell.enrolment import authority_files
 from poolwarden_collector.shell.enrolment.authority import Authority
@@ -71,7 +71,9 @@ class Enrolling:
             lambda which, _why: self.closed.append(which),
             lambda pool: pool in self.told,
         )
-        self.rows = SharedRows(etcd, at, self.journal, self.write, Collector(name, f"{name}1 {name}2", f"{name}:7443"))
+        self.rows = SharedRows(
+            etcd, at, self.journal, self.write, Collector(name, f"{name * 64} {name * 63}1", f"{name}:7443")
+        )
         self.registry = Registry(self.journal, around, name, self.rows)
         trusted = authority() / "ca.pem"
         self.enrolment = Enrolment(self.registry, Authority(authority(), trusted))
@@ -206,11 +208,15 @@ async def who_tells_of_a_key_that_waits_is_the_pools_owner(cluster: Cluster) -> 
 async def each_host_is_told_whose_orders_to_obey_whoever_enrols_it(cluster: Cluster) -> None:
     async with several(cluster, "a", "b") as (a, b):
         await until(cluster, lambda: len(a.registry.others) == len(b.registry.others) == 1, 3)
-        served = Served("", Path(), Path(), "b:7443", ("b1", "b2"), others=lambda: b.registry.others)
-        assert served.obeyed() == ["b1", "b2", "a1", "a2"] and served.reached_at() == ["b:7443", "a:7443"]
-        a.rows._me = Collector("a", "a2", "a.new:7443")  # its key was changed, and it was started again
-        await until(cluster, lambda: served.obeyed() == ["b1", "b2", "a2"], 3)
+        served = Served("", Path(), Path(), "b:7443", ("b" * 64,), others=lambda: b.registry.others)
+        assert served.obeyed() == ["b" * 64, "a" * 64, f"{'a' * 63}1"] and served.reached_at() == ["b:7443", "a:7443"]
+        assert b.enrolment.other_order_keys() == {"a": "a" * 64}
+        a.rows._me = Collector("a", f"{'a' * 63}1 nonsense", "a.new:7443")  # its key was changed, it was started again
+        await until(cluster, lambda: served.obeyed() == ["b" * 64, f"{'a' * 63}1"], 3)
         assert served.reached_at() == ["b:7443", "a.new:7443"]
+        a.rows._me = None
+        await b.etcd.ask(Txn((), (Delete(b.at.enrolment_row("collector", "a")), Put(b.at.enrolment_changes, b"[]"))))
+        await until(cluster, lambda: served.obeyed() == ["b" * 64], 3)
 
 
 ALL = (

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from poolwarden.v1 import agent_link_pb2 as pb
 from poolwarden_collector.core.model.effects import SendOrder
 from poolwarden_collector.core.model.orders import Order, Promote
-from poolwarden_collector.shell.agents.order_key import CONTEXT, FILE, OrderKeyError, load_or_make
+from poolwarden_collector.shell.agents.order_key import CONTEXT, FILE, OrderKeyError, key_id, load_or_make
 
 from .rig import HOSTS, POOL, PlayedAgent, Rig, running
 
@@ -84,6 +84,21 @@ async def test_a_host_that_has_pinned_another_key_is_named(tmp_path: Path) -> No
         warnings = rig.parts.service.roster.warnings()
         assert any("f" * 16 in warning and mine in warning and HOSTS[1] in warning for warning in warnings)
         assert any("a file is spoiled" in warning for warning in warnings)
+
+
+async def test_a_host_that_would_refuse_another_collectors_orders_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path) as rig:
+        mine, other, known = load_or_make(rig.config.state_dir).key_id, "ab" * 32, "cd" * 32
+        pinned = [mine, key_id(bytes.fromhex(known))]
+        keys = {"b": other, "c": known}
+        monkeypatch.setattr(rig.parts.enrolments.enrolment, "other_order_keys", lambda: keys)
+        await (await signing(rig, order_key_id=mine, order_key_ids=pinned)).expect("signed")
+        await rig.agent(HOSTS[1])  # it has pinned none, and obeys whoever has the certificate
+        (warning,) = [each for each in rig.parts.service.roster.warnings() if "order key" in each]
+        assert HOSTS[0] in warning and "of collector b" in warning
+        assert warning.endswith(f"poolwarden-agent trust-key --add {other}")
 
 
 async def test_the_key_is_made_once_and_is_its_owners_alone(tmp_path: Path) -> None:

@@ -116,6 +116,7 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
         """Without a ``signer`` nothing is signed: every agent that has pinned a key refuses to be told anything."""
         self._owner_of: OwnerOf = lambda pool: owner_of(pool) or (None if roster.owns(pool) else NOBODYS)
         self._signer, self._several = signer, roster.one_of_several
+        self._key_id = signer.key_id if signer is not None else ""
         self._telemetry = telemetry
         self._capsules = capsules
         self._enrolment = enrolment
@@ -280,7 +281,8 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
         limits = partial(self._roster.limits, pool)
         state = StreamState(self._sessions.next_number(), pool, policy.probe_timeout, limits, self._several)
         state.introduce(message)
-        for text, about in warnings(message.hello, getattr(self._signer, "key_id", ""), self._several):
+        others = self._enrolment.other_order_keys() if self._several else None
+        for text, about in warnings(hello := message.hello, self._key_id, others):
             self._roster.warn(text, about)
         if (owner := self._owner_of(pool)) is not None:
             await self._send_on(context, state, owner, account)
@@ -288,7 +290,6 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
         session.identity, session.account = who, account
         session.send(orders.welcome(self._roster.charge(pool).epoch, policy, self._roster.config.name))
         session.kept.append(Kept(message, self._roster.now(), clock.wall_ms()))
-        hello = message.hello
         # The events of this stream come after its predecessor's, and its orders only after its Welcome.
         if self._sessions.of(proven) is None:
             self._enter_or_end(session)

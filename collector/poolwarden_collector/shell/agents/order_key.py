@@ -34,11 +34,16 @@ class OrderKey:
     def __init__(self, private: Ed25519PrivateKey) -> None:
         self._private = private
         self.public = private.public_key().public_bytes_raw()  # 32 bytes
-        self.key_id = hashlib.sha256(self.public).hexdigest()[:16]
+        self.key_id = key_id(self.public)
 
     def sign(self, payload: bytes) -> bytes:
         """64 bytes, over ``CONTEXT`` and ``payload``."""
         return self._private.sign(CONTEXT + payload)
+
+
+def key_id(public: bytes) -> str:
+    """What names a public key in the contract."""
+    return hashlib.sha256(public).hexdigest()[:16]
 
 
 def load_or_make(state_dir: Path) -> OrderKey:

@@ -20,6 +20,7 @@ Rules
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -55,6 +56,11 @@ class Collector:
     order_keys: str
     agents: str
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Those of them that are keys."""
+        return tuple(filter(_KEY.fullmatch, self.order_keys.split()))
+
 
 InEtcd = Of | Collector
 _KINDS: dict[str, type[InEtcd]] = {
@@ -65,6 +71,7 @@ _KINDS: dict[str, type[InEtcd]] = {
     "collector": Collector,
 }
 _WORDS = {kind: word for word, kind in _KINDS.items()}
+_KEY = re.compile("[0-9a-f]{64}")  # Ed25519, 32 bytes
 _REMEMBERED = 64  # changes
 _KEYS_REMEMBERED = 512  # keys in all of them; with more of them the oldest changes are forgotten
 _PAGE = 128  # rows of one read: a row has up to some 10 kB

@@ -71,7 +71,7 @@ class Served:
 
     def obeyed(self) -> list[str]:
         """Whose orders a host shall obey: public keys in hex, each once, this collector's own first."""
-        told = (key for each in self.others() for key in each.order_keys.split())
+        told = (key for each in self.others() for key in each.keys)
         return list(dict.fromkeys((*self.order_keys, *told)))[:MOST_TOLD]
 
     def reached_at(self) -> list[str]:
