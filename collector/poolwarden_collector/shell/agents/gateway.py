@@ -281,8 +281,7 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
         limits = partial(self._roster.limits, pool)
         state = StreamState(self._sessions.next_number(), pool, policy.probe_timeout, limits, self._several)
         state.introduce(message)
-        others = self._enrolment.other_order_keys() if self._several else None
-        for text, about in warnings(hello := message.hello, self._key_id, others):
+        for text, about in warnings(hello := message.hello, self._key_id, self._enrolment.other_order_keys()):
             self._roster.warn(text, about)
         if (owner := self._owner_of(pool)) is not None:
             await self._send_on(context, state, owner, account)

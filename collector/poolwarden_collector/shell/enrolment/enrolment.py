@@ -400,8 +400,10 @@ class Enrolment:
             except NotEnrolled as full:
                 _log.warning("%s: %s", why, full)
 
-    def other_order_keys(self) -> dict[str, str]:
-        """Of several collectors the public key (hex) that each of the others signs with, by its name."""
+    def other_order_keys(self) -> dict[str, str] | None:
+        """Of several collectors the public key (hex) that each of the others signs with, by its name; None: alone."""
+        if not self._registry.shared:
+            return None
         return {each.name: each.keys[0] for each in self._registry.others if each.keys}
 
     # ------------------------------------------------------------------------------------------------ the authority

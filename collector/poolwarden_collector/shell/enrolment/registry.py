@@ -106,6 +106,11 @@ class Registry:
         self._read_at = began
 
     @property
+    def shared(self) -> bool:
+        """Is the ledger that of several collectors?"""
+        return self._rows.shared
+
+    @property
     def others(self) -> tuple[Collector, ...]:
         """The other collectors whose orders hosts shall obey, by their names; to be called from any thread."""
         found = self._rows.collectors
