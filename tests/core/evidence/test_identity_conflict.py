@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from tests.core.pool import Guarded, uuid
 
 from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model.effects import AlertRaised
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.host_facts import Machine
 from poolwarden_collector.core.model.order_results import OrderOutcome, Outcome
+from poolwarden_collector.core.model.takeover import Takeover
 
 OTHER = "bbbbbbbb-0000-4000-8000-000000000000"
 
@@ -186,3 +190,16 @@ def test_what_the_gate_refuses_is_no_rule_of_the_hosts_own() -> None:
     g.run(2_000)
     answered(g, "expired")
     assert not g.has(Kind.HOST_REFUSED)
+
+
+def test_a_number_that_cannot_be_names_what_helps_where_one_collector_or_several_are() -> None:
+    """Of several a restored etcd has lower epochs than its hosts: nothing of one collector's own would raise them."""
+    said = {}
+    for several in (False, True):
+        g = Guarded()
+        if several:
+            g.site = replace(g.site, takeover=Takeover(g.now - 60_000, g.now, g.now))
+        done = g.feed(ev.HostRefused(uuid(2), "hello.highest_epoch is 9, which cannot be: at most 8 is taken"))
+        [said[several]] = [each.body for each in done.alerts if isinstance(each, AlertRaised)]
+    assert "set epoch_above" in said[False] and "generation raise" not in said[False]
+    assert "poolwarden-collector generation raise" in said[True] and "set epoch_above" not in said[True]

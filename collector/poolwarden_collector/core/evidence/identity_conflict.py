@@ -88,6 +88,10 @@ _UNTRUE = (
     "If the number is true (this collector's journal is lost), set epoch_above (or term_above) in its configuration "
     "and restart it."
 )
+_UNTRUE_OF_SEVERAL = (
+    "If the number is true (the collectors' etcd was restored, or built anew): of an epoch: "
+    "poolwarden-collector generation raise; of a term: set term_above in the configuration and restart."
+)
 _TOO_MUCH = (
     "It is heard again about once a second and counts as alive. No agent of Poolwarden sends so much: look who has its "
     "key."
@@ -107,9 +111,10 @@ def refused(tx: Transaction, event: HostRefused) -> None:
     if topic in tx.open_topics:
         return
     tx.note(Kind.HOST_REFUSED, f"a message of {tx.name(host)} was refused: {event.why}", host=host, why=event.why)
+    untrue = _UNTRUE if tx.site.takeover is None else _UNTRUE_OF_SEVERAL
     body = (
         f"{event.why}. Nothing of that message was taken, and no other host is concerned. On {tx.name(host)}: "
-        f"systemctl status poolwarden-agent. {_TOO_MUCH if event.over_budget else _UNTRUE} "
+        f"systemctl status poolwarden-agent. {_TOO_MUCH if event.over_budget else untrue} "
         "It is over when nothing was refused for ten minutes."
     )
     tx.raise_alert(topic, REFUSED, body, {"name": tx.name(host), "why": event.why}, host=host, why=event.why)
