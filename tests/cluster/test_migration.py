@@ -270,6 +270,28 @@ async def back_is_cut_off(cluster: Any, folder: Path) -> None:
         single.journal.close()
 
 
+async def taken_back(cluster: Any, folder: Path) -> None:
+    """A first move that was cut off anywhere may be taken back instead of ended."""
+    to = cluster.client("m")
+    for after in range(30):
+        single, at = Single(folder / f"{after}").filled(), names()
+        before, writes = single.records(), CutOff(to, after, done=False)
+        try:
+            await to_etcd(writes, at, single.source)
+        except InDoubt:
+            if after:
+                await to_sqlite(to, at, single.journal, "one")
+            assert single.records() == before and not single.journal.in_etcd()
+        single.journal.close()
+        if writes.left >= 0:
+            return
+    raise AssertionError("it has more writes than that")
+
+
+def test_a_move_that_is_cut_off_may_be_taken_back(tmp_path: Path) -> None:
+    on_the_model(taken_back, tmp_path)
+
+
 def test_a_move_back_that_is_cut_off_may_be_ended_or_taken_back(tmp_path: Path) -> None:
     on_the_model(back_is_cut_off, tmp_path)
 

@@ -58,7 +58,8 @@ async def to_sqlite(
         place = await _close(etcd, place, journal, collector)
         # Nobody owns a pool from here on: this is the last state of each.
         tails = [await _tail(etcd, names, pool) for pool in sorted(place.pools)]
-    generation = place.generation or (place.mark.generation if place.mark is not None else 0)
+    # Of a move to etcd that was cut off before its end there may have been none yet.
+    generation = max(1, place.generation, place.mark.generation if place.mark is not None else 0)
     highest = epoch.of_ownership(generation, place.revision, _HIGHEST_LOT)
     alerts = sum(len(tail.alerts) for tail in tails)
     done = Back(False, {tail.record.pool: tail.record.display_name for tail in tails}, alerts, highest)
