@@ -11,16 +11,21 @@ from typing import Any
 
 import grpc
 import pytest
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from poolwarden.v1 import enrolment_pb2
 from poolwarden.v1 import enrolment_pb2_grpc as enrolment_rpc
 from poolwarden.v1 import operator_pb2 as pb
 from poolwarden.v1 import operator_pb2_grpc as rpc
+from poolwarden_collector.shell.cluster.membership import Member
 from poolwarden_collector.shell.config import certificates
+from poolwarden_collector.shell.config.config import Tls
 from poolwarden_collector.shell.config.operators import Entry, Role
 from poolwarden_collector.shell.operators import access, on_behalf
 from poolwarden_collector.shell.operators.access import EVERYTHING, Call, Caller, Rights
 from poolwarden_collector.shell.operators.admission import Stranger
+from poolwarden_collector.shell.operators.neighbours import Links, NotAnswered
 
 from .rig import HOSTS
 from .several import POOLS, Hall, halls
@@ -221,3 +226,15 @@ def test_only_what_looks_and_the_commands_of_pools_goes_by_way_of_another_collec
         *(f"{access.OPERATOR}/{name}" for name in ("FindFence", "TryFence", "TestAlerts", "Reload")),
         *(key for key in access.RULES if key.startswith(access.ENROLMENTS)),
     }
+
+
+@pytest.mark.asyncio
+async def test_a_certificate_that_was_issued_before_collectors_asked_each_other_is_said_to_be(tmp_path: Path) -> None:
+    names = [x509.DNSName("collector"), x509.UniformResourceIdentifier(certificates.collector_uri("hall-a"))]
+    certificates.create_ca(tmp_path / "ca")
+    made = certificates._issue(tmp_path / "ca", "old", list(names), [ExtendedKeyUsageOID.SERVER_AUTH], tmp_path / "old")
+    links = Links(lambda: Tls(made.ca, made.cert, made.key))
+    member = Member("hall-b", "", 0, False, 1, 1, "127.0.0.1:1")
+    with pytest.raises(NotAnswered, match="is a certificate for servers alone: issue it anew"):
+        await links.ask(member, "Status", pb.StatusRequest(), (), 1.0)
+    await links.close()

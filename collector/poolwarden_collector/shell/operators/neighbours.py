@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from poolwarden.v1 import operator_pb2_grpc as rpc
 from poolwarden_collector.core.model.values import Ms, PoolId
@@ -23,6 +25,7 @@ from poolwarden_collector.shell.config import certificates
 if TYPE_CHECKING:
     from poolwarden_collector.shell.config.config import Tls
 
+SERVERS_ALONE = "is a certificate for servers alone: issue it anew by poolwarden-collector issue-collector"
 ANSWER_BYTES = 64 * 1024 * 1024
 _OPTIONS = (
     ("grpc.enable_http_proxy", 0),
@@ -166,10 +169,23 @@ class Links:
         tls = self._tls()
         files = (tls.ca, tls.key, tls.cert)
         try:
-            return grpc.ssl_channel_credentials(*(file.read_bytes() for file in files))
+            ca, key, cert = (file.read_bytes() for file in files)
         except OSError as error:
-            why = f"its own certificate cannot be read: {error.filename}: {error.strerror}"
-            raise NotAnswered(grpc.StatusCode.UNAVAILABLE, why) from error
+            why = f"the asking collector's certificate cannot be read: {error.filename}: {error.strerror}"
+            raise NotAnswered(grpc.StatusCode.FAILED_PRECONDITION, why) from error
+        if _for_servers_alone(cert):
+            # The other end would end the handshake without a word.
+            raise NotAnswered(grpc.StatusCode.FAILED_PRECONDITION, f"{tls.cert} {SERVERS_ALONE}")
+        return grpc.ssl_channel_credentials(ca, key, cert)
+
+
+def _for_servers_alone(certificate: bytes) -> bool:
+    """Was it issued before a collector asked others?"""
+    try:
+        usage = x509.load_pem_x509_certificate(certificate).extensions.get_extension_for_class(x509.ExtendedKeyUsage)
+    except (ValueError, x509.ExtensionNotFound):
+        return False
+    return ExtendedKeyUsageOID.CLIENT_AUTH not in usage.value
 
 
 def _not_answered(member: Member, error: grpc.aio.AioRpcError, limit_s: float) -> NotAnswered:
