@@ -47,6 +47,7 @@ class Look:
     fence_waits: dict[Urgency, tuple[int, Ms]] = field(default_factory=dict)
     inbox_age_ms: Ms = 0
     inbox_events: int = 0
+    agents_waiting: int = 0
 
     @property
     def decides(self) -> bool:
@@ -93,5 +94,6 @@ class Watch:
             fence_waits=roster.fence_waits(),
             inbox_age_ms=self._inbox.age(),
             inbox_events=len(self._inbox),
+            agents_waiting=roster.at_entrance()[0],
             loop_lag=max(0.0, asyncio.get_running_loop().time() - asked_at),
         )
