@@ -191,7 +191,8 @@ def test_a_collector_that_cannot_decide_says_why(config: Config) -> None:
     said = Written(replace(old, shown_at=old.now - 5_000, stalled=True, behind_ms=700, loop_lag=0.25))
     assert (said.value("collector_shown_age_seconds"), said.value("collector_journal_stalled")) == (5, 1)
     assert (said.value("engine_lag_seconds"), said.value("collector_loop_lag_seconds")) == (0.7, 0.25)
-    waits = Written(replace(old, inbox_age_ms=3_250, inbox_events=12))
+    waits = Written(replace(old, inbox_age_ms=3_250, inbox_events=12, agents_waiting=7))
+    assert waits.value("agents_waiting") == 7
     assert (waits.value("engine_inbox_age_seconds"), waits.value("engine_inbox_events")) == (3.25, 12)
     stood = Written(look_at(config, pool, stood_down=frozenset({pool.pool.record.pool})))
     assert stood.value("pool_stood_down") == 1

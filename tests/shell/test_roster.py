@@ -13,7 +13,7 @@ from poolwarden_collector.core.model.policy import Policy
 from poolwarden_collector.core.state.live import Pool
 from poolwarden_collector.core.state.pool_record import HostRecord, PoolRecord
 from poolwarden_collector.shell.agents.charge import Charge
-from poolwarden_collector.shell.agents.roster import Pools, Roster
+from poolwarden_collector.shell.agents.roster import LONG_WAIT_MS, Pools, Roster
 from poolwarden_collector.shell.config.config import load
 
 from .rig import write_config
@@ -86,3 +86,10 @@ def test_everything_of_which_a_site_is_made_is_its_condition(tmp_path: Path) -> 
             assert roster.condition() != condition, name
         setattr(roster, name, before)
     assert told == set(others) - {"behind_ms"}
+
+
+@pytest.mark.parametrize(("waits", "told"), [((3, LONG_WAIT_MS), 0), ((0, 0), 0), ((3, LONG_WAIT_MS + 1), 1)])
+def test_that_agents_wait_for_long_is_said(tmp_path: Path, waits: tuple[int, int], told: int) -> None:
+    roster = Roster(load(write_config(tmp_path)), 1, lambda: 0)
+    roster.at_entrance = lambda: waits
+    assert sum("3 agents wait to be let in, the first for 5 s" in text for text in roster.warnings()) == told

@@ -168,6 +168,7 @@ WARNINGS = _gauge("collector_warnings", "Warnings that status shows of the colle
 LAG = _gauge("engine_lag_seconds", "How long ago arrived what the engine took in last.")
 INBOX_AGE = _gauge("engine_inbox_age_seconds", "How long the oldest event has waited for the engine; 0: none waits.")
 INBOX_EVENTS = _gauge("engine_inbox_events", "Events that wait for the engine.")
+AT_ENTRANCE = _gauge("agents_waiting", "Agents that wait to be let in, because this collector does not keep up.")
 LOOP_LAG = _gauge("collector_loop_lag_seconds", "How long this question waited for the collector's loop.")
 FENCE_WAITING = _gauge("fence_runs_waiting", "Runs of fence agents that wait for their turn.", ("urgency",))
 FENCE_WAIT = _gauge("fence_wait_seconds", "How long the one has waited that waits longest.", ("urgency",))

@@ -61,6 +61,7 @@ class Look:
     inbox_age_ms: Ms = 0
     inbox_events: int = 0
     among: Among | None = None  # None: it is alone
+    agents_waiting: int = 0
 
     @property
     def decides(self) -> bool:
@@ -121,5 +122,6 @@ class Watch:
             inbox_age_ms=self._inbox.age(),
             inbox_events=len(self._inbox),
             among=among,
+            agents_waiting=roster.at_entrance()[0],
             loop_lag=max(0.0, asyncio.get_running_loop().time() - asked_at),
         )

@@ -52,6 +52,7 @@ def put_collector(board: Board, look: Look) -> None:
     board.put(of.LAG, (), look.behind_ms / 1000)
     board.put(of.INBOX_AGE, (), look.inbox_age_ms / 1000)
     board.put(of.INBOX_EVENTS, (), look.inbox_events)
+    board.put(of.AT_ENTRANCE, (), look.agents_waiting)
     board.put(of.LOOP_LAG, (), look.loop_lag)
     for urgency in Urgency:
         waiting, longest = look.fence_waits.get(urgency, (0, 0))
