@@ -2,8 +2,8 @@
 
 Three real collectors on a real etcd of three members, in the lab's world. One round: the pool's owner is killed in
 silence (its machine's cable is pulled, then SIGKILL), until another one owns the pool, hears every agent, and finds it
-healthy. In every second round the master loses power at the same instant, until its successor is ordered. Then both come
-back.
+healthy. In every second round the master loses power at the same instant, until its successor is ordered. Then both
+come back.
 
 Commits: the same steps, each of one entry, one after the other: as a pool's journal in etcd takes them, by mutual TLS
 from this process to the three members, and as a collector's SQLite does, in the same minute on the same disk.
