@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from poolwarden_lab.story import faults, hosts, moments, people, settings, waits
+from poolwarden_lab.story import faults, hosts, moments, people, settings, several, waits
 from poolwarden_lab.story.grammar import Cast, Form, Lexicon, Misfit, Unreadable
 from poolwarden_lab.story.signs import Query, read_query
 from poolwarden_lab.story.stage import Stage, StoryFailed
@@ -38,6 +38,7 @@ CHAPTERS = (
     faults.NETWORK,
     faults.DEVICES,
     faults.COLLECTORS,
+    several.SEVERAL,
     people.OPERATORS,
     people.XE,
 )

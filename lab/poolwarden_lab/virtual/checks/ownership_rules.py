@@ -129,7 +129,7 @@ class OwnershipRules:
             watched.power_by = max(watched.power_by, epoch)
         if shell.goes_on:
             return
-        if why := shell.membership.right(self._world.now).why_not:
+        if why := shell.membership.right(shell.boottime).why_not:
             self._fail("E6", f"{shell.node} begins {type(effect).__name__} without the right to: {why}")
 
     def check(self) -> None:
@@ -152,7 +152,7 @@ class OwnershipRules:
             return
         if self._world.now - at > INTENT_FRESH_MS:
             self._fail("E4", f"{shell.node} begins {run} {self._world.now - at} ms after etcd had its intent")
-        if why := shell.membership.right(self._world.now).why_not:
+        if why := shell.membership.right(shell.boottime).why_not:
             self._fail("E4", f"{shell.node} begins {run} without the right to: {why}")
 
     def power_goes(self, pool: PoolId, epoch: int) -> None:

@@ -108,7 +108,7 @@ class SimCollector(SimProcess):
         for pool, target in list(self._performer.own_target.items()):
             if target.address:
                 outcome = self.world.probe(self, pool, target.address, self.settings.policy.probe_timeout)
-                self.take(pool, ev.CollectorProbed(target.host, outcome, self.world.now, outcome.value))
+                self.take(pool, ev.CollectorProbed(target.host, outcome, self.now, outcome.value))
 
     # ------------------------------------------------------------------------------------------ effects
 

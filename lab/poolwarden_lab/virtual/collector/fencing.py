@@ -20,7 +20,6 @@ from poolwarden_collector.core.model import events as ev
 from poolwarden_collector.core.model.effects import Urgency
 from poolwarden_collector.core.model.power import DeviceIdentity, Power, PowerReading, Trouble
 from poolwarden_collector.core.model.values import HostId, PoolId
-from poolwarden_collector.shell.cluster.takeover import INTENT_FRESH_MS
 from poolwarden_collector.shell.fencing.fencer import too_late
 from poolwarden_collector.shell.fencing.member_runs import Ended
 from poolwarden_collector.shell.fencing.turns import Ask, Turns
@@ -95,7 +94,7 @@ class SimFencer:
         since = [self._since[number] for number in found.values()]
         for run, number in found.items():
             del self._readings[run], self._begins[number]
-            turns.over(number, self._shell.world.now)
+            turns.over(number, self._shell.now)
         return since
 
     def _ask(self, pool: PoolId, effect: Runs) -> Ask:
@@ -104,7 +103,7 @@ class SimFencer:
         urgency, switch = Urgency.PROOF, not isinstance(effect, effects.ReadPower)
         if isinstance(effect, effects.ReadPower):
             urgency = Urgency.ROUTINE if effect.monitor else effect.urgency
-        return Ask(effect.device, policy.site or pool, urgency, self._shell.world.now, True, switch)
+        return Ask(effect.device, policy.site or pool, urgency, self._shell.now, True, switch)
 
     def hasten(self, effect: effects.Hasten) -> None:
         """Have a reading that waits go before others."""
@@ -115,7 +114,7 @@ class SimFencer:
     def _call(self, turns: Turns) -> None:
         if self._breathing:
             return
-        world, begun = self._shell.world, turns.begin(self._shell.world.now)
+        world, begun = self._shell.world, turns.begin(self._shell.now)
         for number in begun:
             device, begin = self._begins.pop(number)
             run = world.bmc(device).run(self._reached(device), self._limit(device))
@@ -130,7 +129,7 @@ class SimFencer:
         self._call(turns)
 
     def _over(self, turns: Turns, number: int) -> None:
-        turns.over(number, self._shell.world.now)
+        turns.over(number, self._shell.now)
         self._since.pop(number, None)
         self._readings = {run: each for run, each in self._readings.items() if each != number}
         self._call(turns)
@@ -156,13 +155,13 @@ class SimFencer:
 
     def _read(self, pool: PoolId, effect: effects.ReadPower, run: Run) -> bool:
         shell, world = self._shell, self._shell.world
-        began, bmc = world.now, world.bmc(effect.device)
+        began, own, bmc = world.now, shell.now, world.bmc(effect.device)
         found: list[PowerReading] = []
 
         def read(power: Power, text: str, said: DeviceIdentity, trouble: Trouble) -> None:
             asked, failed = said if effect.identify else None, text if trouble is not Trouble.NONE else ""
             told = failed if effect.monitor else None
-            found.append(PowerReading(power, effect.device, began, world.now, text, asked, trouble, told))
+            found.append(PowerReading(power, effect.device, own, shell.now, text, asked, trouble, told))
 
         def look() -> None:
             reached = self._reached(effect.device)
@@ -175,7 +174,7 @@ class SimFencer:
             world.at(began + run.acts_ms, look)
 
         def report() -> None:
-            reading = replace(found[0], ended_at=world.now, status_ms=run.ends_ms)
+            reading = replace(found[0], ended_at=shell.now, status_ms=run.ends_ms)
             shell.take(pool, ev.PowerRead(effect.host, effect.run_id, reading))
 
         shell.later(run.ends_ms, report)
@@ -196,7 +195,7 @@ class SimFencer:
         if effect.by is not None:
             self._switch_by_member(pool, effect, "on" if isinstance(effect, effects.PowerOn) else "off")
             return
-        asked = self._shell.world.now
+        asked = self._shell.now
         off = Off(pool, effect.host, effect.run_id)
         self._offs.append(off)
         self._turn(pool, effect, lambda run: self._off(off, effect, run, asked))
@@ -215,21 +214,12 @@ class SimFencer:
         """An event of this pool: a member's answer may be in it."""
         self._by_members.heard(pool, event)
 
-    def _why_no_switch(self, pool: PoolId, effect: effects.PowerOff | effects.PowerOn, asked: int, began: int) -> str:
-        """As the production fencer, and its launcher at the instant at which the fence agent is executed."""
-        roster = self._shell.roster
-        if not roster.one_of_several:
-            return too_late(effect, asked, began)
-        if why := roster.why_no_act(pool):
-            return f"not begun: this collector may not act now: {why}"
-        return too_late(effect, effect.decided_at or asked, began, INTENT_FRESH_MS)
-
     def _off(self, off: Off, effect: effects.PowerOff | effects.PowerOn, run: Run, asked: int) -> bool:
         world, device = self._shell.world, effect.device
         began, bmc = world.now, world.bmc(device)
         if off.over:
             return False
-        if late := self._why_no_switch(off.pool, effect, asked, began):
+        if late := too_late(effect, asked, self._shell.now):
             self._end(off, False, True, late, begun=False)
             return False
         found: list[tuple[bool, str]] = []
@@ -267,7 +257,7 @@ class SimFencer:
             return
         off.over = True
         self._offs.remove(off)
-        now = self._shell.world.now
+        now = self._shell.now
         self._shell.take(off.pool, ev.FenceEnded(off.host, off.run_id, claim, certain, text, now, begun))
 
     def recall(self, effect: effects.Recall) -> None:
@@ -277,7 +267,7 @@ class SimFencer:
             text = "recalled and killed while it ran" if off.begun else "recalled before it was begun"
             self._offs.remove(off)
             off.over = True
-            ended = ev.FenceEnded(off.host, off.run_id, False, not off.begun, text, self._shell.world.now, off.begun)
+            ended = ev.FenceEnded(off.host, off.run_id, False, not off.begun, text, self._shell.now, off.begun)
             self._shell.later(0, self._telling(off.pool, ended))
 
     def busy(self, pool: PoolId) -> bool:
@@ -289,7 +279,7 @@ class SimFencer:
         for off in [off for off in self._offs if pool in ("", off.pool)]:
             self._offs.remove(off)
             off.over = True
-            begun, now = off.begun or off.by_member, self._shell.world.now
+            begun, now = off.begun or off.by_member, self._shell.now
             ended = ev.FenceEnded(off.host, off.run_id, False, not begun, "cut off by the collector", now, begun)
             self._shell.later(0, self._telling(off.pool, ended))
 

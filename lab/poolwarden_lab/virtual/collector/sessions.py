@@ -66,7 +66,7 @@ class SimSessions:
             return
         self._shell.world.heard(self._shell, session.host, sent_at)
         try:
-            events = session.state.on_message(message, self._shell.world.now)
+            events = session.state.on_message(message, self._shell.now)
         except Implausible as refusal:
             self._shell.take(session.pool, ev.HostRefused(session.host, str(refusal)))
             session.stream.end()
@@ -102,8 +102,9 @@ class SimSessions:
             return self._send_on(session, elsewhere)
         policy = roster.config.policy_of(pool)
         session.host, session.pool = hello.host_uuid, pool
-        limits, several = lambda: roster.limits(pool), roster.one_of_several  # noqa: E731
-        session.state = StreamState(session.stream.number, pool, policy.probe_timeout, limits, several)
+        session.state = StreamState(
+            session.stream.number, pool, policy.probe_timeout, lambda: roster.limits(pool), roster.one_of_several
+        )
         older, self._of[session.host] = self._of.get(session.host), session
         self._down(session, orders.welcome(roster.charge(pool).epoch, policy, roster.config.name))
         if older is not None:

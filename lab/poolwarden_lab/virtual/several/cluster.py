@@ -24,6 +24,7 @@ from poolwarden_lab.virtual.collector.surroundings import Counters, Settings, Su
 from poolwarden_lab.virtual.several.archive import Told
 from poolwarden_lab.virtual.several.shared_shell import AGENTS_PORT, SharedShell, address_of
 from poolwarden_lab.virtual.several.world_etcd import WorldEtcd
+from poolwarden_lab.virtual.world.etcd_model import Snapshot
 from poolwarden_lab.virtual.world.network import Network
 
 OPERATOR = "operator"  # whose requests no fault of a collector concerns
@@ -67,6 +68,7 @@ class Cluster:
         self.on_owner: Callable[[PoolId, Owner], None] = lambda _pool, _owner: None
         self.on_shared: Callable[[Commit], None] = lambda _commit: None
         self.on_handed: Callable[[PoolId], None] = lambda _pool: None
+        self._backup: tuple[Snapshot, int, dict[PoolId, PoolTail]] | None = None
         self._tails: dict[PoolId, PoolTail] = {}
         self.set_up()
 
@@ -88,6 +90,25 @@ class Cluster:
     def move(self, pool: PoolId, to: str) -> None:
         """By a person's command: the pool is to belong to this collector."""
         self.ask(Put(self.names.assigned(pool), advice(to)))
+
+    def back_up(self) -> None:
+        """A backup of etcd."""
+        self._backup = self.etcd.snapshot(), len(self.ledger.commits), dict(self._tails)
+
+    def restore(self) -> bool:
+        """etcd is rebuilt from it; false: there is none."""
+        if self._backup is None:
+            return False
+        snapshot, commits, tails = self._backup
+        self.etcd.restore(snapshot)
+        del self.ledger.commits[commits:]
+        self._tails = dict(tails)
+        self.owners.clear()
+        for kept in snapshot.kept.values():
+            parts = self.names.parts(kept.key)
+            if parts[:1] == ("owners",):
+                self.owners[parts[1]] = self._read_owner(kept)
+        return True
 
     # ------------------------------------------------------------------------------------------ collectors
 
@@ -143,11 +164,13 @@ class Cluster:
             self.owners.pop(parts[1], None)
 
     def _owned(self, pool: PoolId, kept: Kept) -> None:
+        self.owners[pool] = owner = self._read_owner(kept)
+        self.on_owner(pool, owner)
+
+    def _read_owner(self, kept: Kept) -> Owner:
         said: dict[str, Any] = json.loads(kept.value)
         epoch = of_ownership(int(said["generation"]), kept.created, int(said["lot"]))
-        owner = Owner(str(said["collector"]), epoch, self.world.now)
-        self.owners[pool] = owner
-        self.on_owner(pool, owner)
+        return Owner(str(said["collector"]), epoch, self.world.now)
 
     def _committed(self, pool: PoolId, kept: Kept) -> None:
         known = self._tails.get(pool, PoolTail(PoolRecord(pool)))

@@ -53,6 +53,9 @@ class Process(Protocol):
     world: Surroundings
 
     @property
+    def now(self) -> int: ...
+
+    @property
     def store(self) -> EtcdStore: ...
     @property
     def service(self) -> Service: ...
@@ -117,7 +120,7 @@ class Keeper:
                 continue  # it is asked again in a second
 
     async def _look(self) -> None:
-        shell, now = self._shell, self._shell.world.now
+        shell, now = self._shell, self._shell.now
         standing = shell.membership.standing
         if standing is None:
             return
@@ -140,7 +143,7 @@ class Keeper:
             self._assigner = (standing, elected) if isinstance(elected, assignment.Assigner) else None
         if self._assigner is None:
             return
-        now, able = self._shell.world.now, assignment.taking(seen.members)
+        now, able = self._shell.now, assignment.taking(seen.members)
         going = [p for p, by in seen.owners.items() if seen.advised.get(p, by.by) not in (by.by, "")]
         self._stays = {pool: self._stays.get(pool, now) for pool in going if seen.advised[pool] in able}
         staying = [pool for pool, since in self._stays.items() if now - since > 10_000]
@@ -163,7 +166,7 @@ class Keeper:
     async def _move(self, pool: PoolId, to: str) -> None:
         shell = self._shell
         known = shell.roster.pools[pool]
-        now, live = shell.world.now, known.live
+        now, live = shell.now, known.live
         sent = any(each.result is None and now - each.at < ORDER_LASTS_MS for each in live.sent.values())
         if why_stays(known.record, verdict_of(live.verdict.word), sent or shell.fencer.busy(pool)):
             return

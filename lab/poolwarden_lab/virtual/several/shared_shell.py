@@ -16,6 +16,7 @@ from typing import Any
 
 from poolwarden_collector.core.model import effects
 from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model.power import FenceDevice
 from poolwarden_collector.core.model.values import Ms, PoolId
 from poolwarden_collector.shell.agents.elsewhere import NOBODYS, Elsewhere
 from poolwarden_collector.shell.agents.roster import Roster
@@ -30,6 +31,7 @@ from poolwarden_collector.shell.queue.inbox import Inbox
 from poolwarden_lab.virtual.collector.collector import SimCollector
 from poolwarden_lab.virtual.collector.ledger import Commit, Ledger
 from poolwarden_lab.virtual.collector.points import CollectorKilled, Saboteur
+from poolwarden_lab.virtual.collector.process import Still
 from poolwarden_lab.virtual.collector.surroundings import Counters, Settings, Surroundings
 from poolwarden_lab.virtual.several.archive import LedgerArchive, Told
 from poolwarden_lab.virtual.several.keeper import Keeper
@@ -62,15 +64,15 @@ class SharedShell(SimCollector):
         super().__init__(world, saboteur)
         self.ledger, self.settings, self.counters = ledger, settings, counters
         self.etcd, self.names = etcd, names
-        self.loop = ProcessLoop(lambda: world.now, world.at)  # type: ignore[abstract]
+        self.loop = ProcessLoop(lambda: world.now, world.at, lambda: self.now)  # type: ignore[abstract]
         self.loop.at_await = self._at_await
-        self.membership = Membership(names, node, address_of(node), lambda: world.now)
-        self.roster = Roster(settings.config(), world.lot() + 1, lambda: world.now, one_of_several=True)
-        self.roster.right = lambda: self.membership.right(world.now).why_not
+        self.membership = Membership(names, node, address_of(node), lambda: self.boottime)
+        self.roster = Roster(settings.config(), world.lot() + 1, lambda: self.now, one_of_several=True)
+        self.roster.right = lambda: self.membership.right(self.boottime).why_not
         self.equip(node)
-        self.inbox = Inbox(lambda: world.now)
+        self.inbox = Inbox(lambda: self.now)
         archive = LedgerArchive(ledger, lambda: world.now, self._epoch_of, told, self._archived)
-        self.store = PointedStore(etcd, names, lambda: world.now, self._at_commit)
+        self.store = PointedStore(etcd, names, lambda: self.now, self._at_commit)
         self.service = _Service(self, archive)
         self.keeper = Keeper(self)
         self.service.on_absence(self.fencer.cut_off)
@@ -99,8 +101,8 @@ class SharedShell(SimCollector):
         self.loop.end()
         super().ended()
 
-    def freeze(self) -> None:
-        super().freeze()
+    def freeze(self, how: Still = Still.STOPPED) -> None:
+        super().freeze(how)
         self.loop.stand_still()
 
     def thaw(self) -> None:
@@ -185,14 +187,16 @@ class _Service(SharedService):
     """Production's service, whose clocks are the world's and whose disk takes no time."""
 
     def __init__(self, shell: SharedShell, archive: LedgerArchive) -> None:
-        super().__init__(shell.roster, shell.inbox, archive, shell, shell.store, anchors=lambda: shell.anchors)
         self._shell = shell
+        super().__init__(shell.roster, shell.inbox, archive, shell, shell.store, anchors=lambda: shell.anchors)
         self.loop = EngineLoop(self.roster, shell.settings.devices, *self._clocks())  # a world's devices are in no file
         self.processor_s = shell.loop.time  # a turn ends with each instant of the world's time
 
     def _clocks(self) -> tuple[Ms, Ms]:
-        now = self.roster.now()
-        return now, now
+        return self._shell.now, self._shell.boottime
+
+    def _devices(self) -> dict[str, FenceDevice]:
+        return {each.name: each for devices in self._shell.settings.devices.values() for each in devices}
 
     async def write(self, call: Callable[..., Any], *args: Any, **named: Any) -> Any:
         if self._shell.ledger.slow_ms:

@@ -36,6 +36,7 @@ from poolwarden_lab.virtual.faults.devices import FenceFaults
 from poolwarden_lab.virtual.faults.links import LinkFaults
 from poolwarden_lab.virtual.faults.local_root import LocalRoot
 from poolwarden_lab.virtual.faults.machines import HostFaults
+from poolwarden_lab.virtual.faults.several import SeveralFaults
 from poolwarden_lab.virtual.faults.toolstacks import ToolstackFaults
 from poolwarden_lab.virtual.several.cluster import Cluster
 from poolwarden_lab.virtual.several.shared_shell import SharedShell
@@ -63,6 +64,7 @@ class World(
     LinkFaults,
     FenceFaults,
     CollectorFaults,
+    SeveralFaults,
     Surroundings,
 ):
     """See the module's words."""
