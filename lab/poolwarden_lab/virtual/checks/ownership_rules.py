@@ -134,6 +134,8 @@ class OwnershipRules:
 
     def check(self) -> None:
         """After every event: of a pool at most one collector believes that it may act there."""
+        if error := self._cluster.errors.take():
+            raise InvariantBroken(f"LOG at {self._world.now} ms: {error}")
         if self.let_go or self.restored:
             return
         for pool in self._pools:

@@ -270,10 +270,6 @@ class SimFencer:
             ended = ev.FenceEnded(off.host, off.run_id, False, not off.begun, text, self._shell.now, off.begun)
             self._shell.later(0, self._telling(off.pool, ended))
 
-    def busy(self, pool: PoolId) -> bool:
-        """Does a power switch of this pool wait or run?"""
-        return any(off.pool == pool for off in self._offs)
-
     def cut_off(self, pool: PoolId = "") -> None:
         """Kill every power switch (of this pool) that runs, which has no certain result any more; drop what waits."""
         for off in [off for off in self._offs if pool in ("", off.pool)]:

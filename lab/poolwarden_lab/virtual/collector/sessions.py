@@ -125,9 +125,9 @@ class SimSessions:
             if not self._send_on(session, owner):
                 session.stream.end()
 
-    def unacknowledged(self, pool: PoolId, epoch: int) -> list[HostId]:
-        """Hosts whose agent has not said that this epoch is durable there."""
-        return [host for host, each in self._of.items() if each.pool == pool and each.state.acknowledged != epoch]
+    def __len__(self) -> int:
+        """Hosts that are heard."""
+        return len(self._of)
 
     def ended(self, stream: Stream) -> None:
         session = next((each for each in self._sessions if each.stream is stream), None)

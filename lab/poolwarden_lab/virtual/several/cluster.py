@@ -7,6 +7,7 @@ whoever knows that. Invariants and stories look at it; the collectors' own ledge
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -27,6 +28,7 @@ from poolwarden_lab.virtual.several.world_etcd import WorldEtcd
 from poolwarden_lab.virtual.world.etcd_model import Snapshot
 from poolwarden_lab.virtual.world.network import Network
 
+_SHELL = "poolwarden_collector.shell"
 OPERATOR = "operator"  # whose requests no fault of a collector concerns
 JOURNAL = "etcd"  # the name of the shared ledger among the collectors' own
 
@@ -53,6 +55,27 @@ class AroundThem(Protocol):
     def surroundings(self) -> Surroundings: ...
 
 
+class LoggedErrors(logging.Handler):
+    """Errors that production logs and lives with are faults of it here."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.found: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info:
+            self.found.append(self.format(record))
+
+    def take(self) -> str:
+        """The first of them; empty: there is none."""
+        found, self.found = self.found, []
+        return found[0] if found else ""
+
+
+_ERRORS = LoggedErrors()
+logging.getLogger(_SHELL).addHandler(_ERRORS)
+
+
 class Cluster:
     """See the module's words. ``on_owner``, ``on_shared`` and ``on_handed`` are the invariants'."""
 
@@ -70,6 +93,8 @@ class Cluster:
         self.on_handed: Callable[[PoolId], None] = lambda _pool: None
         self._backup: tuple[Snapshot, int, dict[PoolId, PoolTail]] | None = None
         self._tails: dict[PoolId, PoolTail] = {}
+        self.errors = _ERRORS
+        self.errors.take()
         self.set_up()
 
     def set_up(self) -> None:
