@@ -216,6 +216,7 @@ def play(script: Script, beside: Callable[[Stage], Onlooker] | None = None) -> P
         played.problems.append(f"{script.name}:{stage.line}: invariant CRASH at {stage.now} ms: {crash}")
         played.code = BROKEN
     if stage.started:
+        stage.world.close()
         played.lines = stage.book.lines()
         played.events, played.virtual_ms = stage.events, stage.world.now
         entries = [entry for station in stage.world.stations.values() for entry in station.ledger.entries()]

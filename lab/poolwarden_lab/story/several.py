@@ -127,3 +127,8 @@ def move(stage: Stage, pool: str, to: str) -> None:
 @SEVERAL.form("drain COLLECTOR [{on|off}]", "A person's command: it gives its pools up and takes none (off: no more).")
 def drain(stage: Stage, node: str, how: str | None) -> None:
     stage.world.drain(node, how != "off")
+
+
+@SEVERAL.form("stop COLLECTOR", "SIGTERM: it hands over what may be moved, gives its lease up, and ends.", exact=True)
+def stop(stage: Stage, node: str) -> None:
+    stage.world.process(node).stop()

@@ -39,6 +39,8 @@ class SeveralFaults(Ground):
     def stand_still(self, node: str, how: Still, ms: int | None = None) -> None:
         """Its process stands still from here on, for so long; None: until ``thaw_collector``."""
         shell = self.process(node)
+        if how is Still.PAUSED and self.ownership is not None:
+            self.ownership.let_go = True  # its right lasts by its own clock, and its lease does not
         shell.freeze(how)
         self.watch(node)
         if ms is not None:

@@ -153,6 +153,12 @@ class Cluster:
             self.told,
         )
 
+    def close(self) -> None:
+        """The world is over: no coroutine waits for anything any more."""
+        for station in self.world.stations.values():
+            if isinstance(station.shell, SharedShell):
+                station.shell.loop.close_all()
+
     def addresses(self) -> tuple[str, ...]:
         """Where agents find them, as agent.conf lists them."""
         return tuple(address_of(node) for node in self.nodes)

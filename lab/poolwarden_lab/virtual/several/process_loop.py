@@ -54,9 +54,12 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         """Nothing runs any more; coroutines are closed in an event of their own."""
         self._over = True
         self._ready.clear()
-        self._at(self._now(), self._close)
+        self._at(self._now(), self.close_all)
 
-    def _close(self) -> None:
+    def close_all(self) -> None:
+        """Close what waits still."""
+        self._over = True
+        self._ready.clear()
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             coroutine = task.get_coro()

@@ -313,6 +313,11 @@ class World(
         """The log for people."""
         return "\n".join(f"{line.ms / 1000:9.3f} {line.source:<14} {line.text}" for line in self.log())
 
+    def close(self) -> None:
+        """Nothing of it goes on."""
+        if self.cluster is not None:
+            self.cluster.close()
+
     def finish(self) -> None:
         """The end of a run: what must hold of the whole of it. Raises InvariantBroken."""
         for pool in self.pools.values():
