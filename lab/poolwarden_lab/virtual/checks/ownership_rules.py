@@ -9,6 +9,8 @@ E3  No agent carries out an order of an earlier ownership once a later one has r
     a decision, a power-off, a promotion, the start of a restart in place.
 E4  A power-off is begun at most 2 s after etcd had its intent, with the right to act; and no power goes by a fence run
     of an earlier ownership once a later one has recorded a proof, a promotion, a power-on, or has answered a boot gate.
+    What is not asserted: the first of both for a collector that its hypervisor has paused. No clock of it knows of
+    that, and what it had in hand it begins. So a collector's machine is none that is paused or put back from a snapshot.
 E5  By construction: nothing of a clock is ever sent.
 E6  Without the right to act nothing is begun, but what a process had in hand when it stopped.
 E7  So nobody acts while etcd is away as a whole: every right has ended.
@@ -66,6 +68,7 @@ class OwnershipRules:
         self._world, self._cluster = world, cluster
         self.let_go = False
         self.restored = False
+        self.no_clock: set[str] = set()  # collectors that were paused by their hypervisor
         self._pools: dict[PoolId, _Watched] = {pool.uuid: _Watched() for pool in world.pools.values()}
         cluster.on_owner, cluster.on_shared, cluster.on_handed = self._on_owner, self._on_shared, self._on_handed
         for pool in world.pools.values():
@@ -150,7 +153,7 @@ class OwnershipRules:
     def off_begun(self, shell: SimCollector, pool: PoolId, run: str) -> None:
         """A fence agent that switches power is started."""
         at = self._pools[pool].intents.get(run) if pool in self._pools else None
-        if at is None or not isinstance(shell, SharedShell) or self.restored:
+        if at is None or not isinstance(shell, SharedShell) or self.restored or shell.node in self.no_clock:
             return
         if self._world.now - at > INTENT_FRESH_MS:
             self._fail("E4", f"{shell.node} begins {run} {self._world.now - at} ms after etcd had its intent")

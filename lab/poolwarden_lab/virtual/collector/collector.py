@@ -122,6 +122,9 @@ class SimCollector(SimProcess):
         else:
             self._perform(pool, effect, number, name)
 
+    def at_launch(self) -> None:
+        """A fence agent's launcher was started, and is about to compare the clock; of several collectors a point."""
+
     def _perform(self, pool: PoolId, effect: effects.Effect, number: int, name: str) -> None:
         self.world.performed(self, pool, effect)
         self._performer.perform(pool, effect)

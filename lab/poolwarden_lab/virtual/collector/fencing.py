@@ -20,9 +20,11 @@ from poolwarden_collector.core.model import events as ev
 from poolwarden_collector.core.model.effects import Urgency
 from poolwarden_collector.core.model.power import DeviceIdentity, Power, PowerReading, Trouble
 from poolwarden_collector.core.model.values import HostId, PoolId
-from poolwarden_collector.shell.fencing.fencer import too_late
+from poolwarden_collector.shell.fencing.fencer import OFF_WITHIN_MS, too_late
+from poolwarden_collector.shell.fencing.leave import Ordered
 from poolwarden_collector.shell.fencing.member_runs import Ended
 from poolwarden_collector.shell.fencing.turns import Ask, Turns
+from poolwarden_collector.shell.loop.performer import power_leave
 from poolwarden_lab.virtual.collector.by_members import ByMembers
 from poolwarden_lab.virtual.world.bmc import Run
 
@@ -46,6 +48,7 @@ class Off:
     begun: bool = False
     recalled: bool = False
     by_member: bool = False
+    epoch: int = 0  # that it was ordered with
 
 
 class SimFencer:
@@ -62,6 +65,7 @@ class SimFencer:
         self._begins: dict[int, tuple[str, Begin]] = {}  # what waits for its turn
         self._readings: dict[str, int] = {}  # readings that wait or run, by run
         self._since: dict[int, int] = {}  # since when each was wanted
+        self._leave = replace(power_leave(shell.roster), boottime=lambda: shell.boottime)
         self._breathing = False
 
     def _limit(self, device: str) -> int:
@@ -195,10 +199,11 @@ class SimFencer:
         if effect.by is not None:
             self._switch_by_member(pool, effect, "on" if isinstance(effect, effects.PowerOn) else "off")
             return
-        asked = self._shell.now
-        off = Off(pool, effect.host, effect.run_id)
+        shell = self._shell
+        ordered = Ordered(shell.now, self._slept(), effect.decided_at or shell.boottime)
+        off = Off(pool, effect.host, effect.run_id, epoch=shell.roster.charge(pool).epoch)
         self._offs.append(off)
-        self._turn(pool, effect, lambda run: self._off(off, effect, run, asked))
+        self._turn(pool, effect, lambda run: self._off(off, effect, run, ordered))
 
     def _switch_by_member(self, pool: PoolId, effect: effects.PowerOff | effects.PowerOn, action: str) -> None:
         off = Off(pool, effect.host, effect.run_id, by_member=True)
@@ -214,20 +219,45 @@ class SimFencer:
         """An event of this pool: a member's answer may be in it."""
         self._by_members.heard(pool, event)
 
-    def _off(self, off: Off, effect: effects.PowerOff | effects.PowerOn, run: Run, asked: int) -> bool:
-        world, device = self._shell.world, effect.device
-        began, bmc = world.now, world.bmc(device)
+    def _off(self, off: Off, effect: effects.PowerOff | effects.PowerOn, run: Run, ordered: Ordered) -> bool:
         if off.over:
             return False
-        if late := too_late(effect, asked, self._shell.now):
+        shell, leave = self._shell, self._leave
+        began, within = shell.now + max(0, self._slept() - ordered.slept), leave.within_ms or OFF_WITHIN_MS
+        begin_by = leave.begin_by(effect, ordered, began, within)
+        if late := too_late(effect, ordered.at, began, within) or leave.why_no_switch(off.pool, begin_by):
             self._end(off, False, True, late, begun=False)
             return False
+        shell.at_launch()
+
+        def launch() -> None:
+            # The launcher's own comparison (launcher.py), right before it becomes the fence agent.
+            if shell.boottime >= begin_by:
+                self._end(off, False, True, "not begun: its launcher was too late", begun=False)
+            elif not off.over:
+                self._launched(off, effect, run)
+
+        if shell.asleep:
+            shell.held.append(launch)
+        else:
+            launch()
+        return True
+
+    def _slept(self) -> int:
+        """How long its machine has slept so far."""
+        return self._shell.boottime - self._shell.now
+
+    def _launched(self, off: Off, effect: effects.PowerOff | effects.PowerOn, run: Run) -> None:
+        world, device = self._shell.world, effect.device
+        began, bmc = world.now, world.bmc(device)
         found: list[tuple[bool, str]] = []
         off.begun = True
         world.switch_begun(self._shell, off.pool, off.run_id)
-        epoch = self._shell.roster.charge(off.pool).epoch
 
         def switch() -> None:
+            if self._shell.asleep:  # and its machine, on which the fence agent runs
+                self._shell.held.append(switch)
+                return
             # The fence agent is a process of its own: once begun, it ends even if the collector is gone.
             if off.recalled:
                 return
@@ -235,7 +265,7 @@ class SimFencer:
                 found.append(bmc.on(world.now, self._reached(device)))
             else:
                 if bmc.powered() and self._reached(device):
-                    world.power_goes(off.pool, epoch)
+                    world.power_goes(off.pool, off.epoch)
                 ours = self._shell.alive and not self._shell.frozen and not off.over
                 found.append(bmc.off(world.now, self._reached(device), world.now if ours else began))
 
@@ -250,7 +280,6 @@ class SimFencer:
                 self._end(off, found[0][0], True, found[0][1])
 
         self._shell.later(run.ends_ms, report)
-        return True
 
     def _end(self, off: Off, claim: bool, certain: bool, text: str, begun: bool = True) -> None:
         if off.over:

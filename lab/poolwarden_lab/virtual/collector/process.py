@@ -46,6 +46,11 @@ class SimProcess:
         """The clock that goes on while the machine sleeps."""
         return self._read(Still.PAUSED)
 
+    @property
+    def asleep(self) -> bool:
+        """Does its whole machine stand still, and with it whatever it has started?"""
+        return self.frozen and self._still is not Still.STOPPED
+
     def _read(self, *stands: Still) -> int:
         here = self._since if self.frozen and self._still in stands else self.world.now
         return here - sum(self._lost[each] for each in stands)

@@ -36,6 +36,7 @@ class Session:
     host: HostId = ""
     pool: PoolId = ""
     sent_on: bool = False  # its pool is another collector's: nothing is heard on it any more
+    closing: str | None = None  # production's word for a stream that is being closed: here it is at once
 
 
 class SimSessions:
@@ -120,10 +121,19 @@ class SimSessions:
     def send_on(self, pool: PoolId, owner: Elsewhere) -> None:
         """Another collector has this pool from now on."""
         for session in [each for each in self._sessions if each.pool == pool]:
-            if self._of.get(session.host) is session:
-                del self._of[session.host]
-            if not self._send_on(session, owner):
-                session.stream.end()
+            self.send_one_on(session, owner)
+
+    def send_one_on(self, session: Session, owner: Elsewhere) -> None:
+        """One agent is sent to another collector."""
+        if not self._send_on(session, owner):
+            session.stream.end()
+
+    def of(self, host: HostId) -> Session | None:
+        return self._of.get(host)
+
+    def of_pool(self, pool: PoolId) -> list[Session]:
+        """Those of this pool's hosts."""
+        return [session for session in self._of.values() if session.pool == pool]
 
     def __len__(self) -> int:
         """Hosts that are heard."""

@@ -41,6 +41,7 @@ class SeveralFaults(Ground):
         shell = self.process(node)
         if how is Still.PAUSED and self.ownership is not None:
             self.ownership.let_go = True  # its right lasts by its own clock, and its lease does not
+            self.ownership.no_clock.add(node)
         shell.freeze(how)
         self.watch(node)
         if ms is not None:

@@ -73,8 +73,16 @@ class SharedShell(SimCollector):
         archive = LedgerArchive(ledger, lambda: world.now, self._epoch_of, told, self._archived)
         self.store = PointedStore(etcd, names, lambda: self.now, self._at_commit)
         self.service = _Service(self, archive)
+        heard: Any = self.sessions  # what production asks of its own
         self.ownerships = Ownerships(
-            etcd, names, self.membership, self.service, lambda: len(self.sessions), lambda: self.boottime, world.lot
+            etcd,
+            names,
+            self.membership,
+            self.service,
+            load=lambda: len(heard),
+            now=lambda: self.boottime,
+            sessions=heard,
+            lot=world.lot,
         )
         self.service.on_absence(self.fencer.cut_off)
         self.service.on_stand_down(self.fencer.cut_off)
@@ -121,6 +129,10 @@ class SharedShell(SimCollector):
         except CollectorKilled:
             self.die()
             raise ProcessGone from None
+
+    def at_launch(self) -> None:
+        self.counters.effects += 1
+        self.may_die("effect", "before", self.counters.effects, "Launch")
 
     def _at_await(self) -> None:
         self.counters.awaits += 1
