@@ -9,8 +9,8 @@ E3  No agent carries out an order of an earlier ownership once a later one has r
     a decision, a power-off, a promotion, the start of a restart in place.
 E4  A power-off is begun at most 2 s after etcd had its intent, with the right to act; and no power goes by a fence run
     of an earlier ownership once a later one has recorded a proof, a promotion, a power-on, or has answered a boot gate.
-    What is not asserted: the first of both for a collector that its hypervisor has paused. No clock of it knows of
-    that, and what it had in hand it begins. So a collector's machine is none that is paused or put back from a snapshot.
+    The first of both is not asserted of a collector that its hypervisor has paused. No clock of it knows of that, and
+    what it had in hand it begins. So a collector's machine is none that is paused or put back from a snapshot.
 E5  By construction: nothing of a clock is ever sent.
 E6  Without the right to act nothing is begun, but what a process had in hand when it stopped.
 E7  So nobody acts while etcd is away as a whole: every right has ended.
