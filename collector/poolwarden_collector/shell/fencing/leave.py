@@ -42,7 +42,7 @@ class Leave:
     why_not: Callable[[PoolId], str] = lambda _pool: ""
     right_until: Callable[[], Ms] = lambda: ALWAYS
     within_ms: Ms = 0
-    boottime: Callable[[], Ms] = clock.awake_or_not_ms
+    boottime: Callable[[], Ms] = lambda: clock.awake_or_not_ms()
 
     def begin_by(self, effect: PowerOff | PowerOn, ordered: Ordered, now: Ms, within: Ms) -> Ms:
         """The instant of CLOCK_BOOTTIME at which it may not be begun any more. ``now``: on the fencer's clock, with
