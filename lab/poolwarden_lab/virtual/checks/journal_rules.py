@@ -21,11 +21,8 @@ from poolwarden_collector.core.model import effects
 from poolwarden_collector.core.model import orders as out
 from poolwarden_collector.core.model.asks import Ask
 from poolwarden_collector.core.model.entries import Entry, Kind
-from poolwarden_collector.core.model.values import Ms
 from poolwarden_collector.core.state.failover_record import Step
-from poolwarden_collector.core.state.live import Site
 from poolwarden_collector.core.state.pool_record import OwedWork, PoolRecord, apply
-from poolwarden_collector.core.state.taken_over import SHORTEST_QUIET_MS
 from poolwarden_lab.virtual.collector.collector import SimCollector
 
 NEW_THINGS = (Kind.DECIDED, Kind.FENCE_INTENT, Kind.PROMOTE_INTENT, Kind.IN_PLACE_INTENT)
@@ -193,4 +190,3 @@ class Opinion:
         if len(called) > 1:
             return "I4", f"two hosts were promoted in one failover: {sorted(called)}"
         return None
-
