@@ -40,6 +40,7 @@ BENCHES = {
     "metrics": ("metrics_cost", "a scrape of 100 pools of 8 hosts, and what the engine feels of it", "3 min"),
     "page": ("page_cost", "the page with 1,000 idle viewers, and with 2,000 pools, and what the engine feels", "7 min"),
     "power": ("power_loss", "power loss to promote order, and the collector's part of it", "20 min"),
+    "several": ("several", "takeovers among three collectors, and commits in etcd beside SQLite's", "25 min"),
     "decision": ("decision", "the collector's part in a pool of 64 hosts, through TLS, engine and journal", "20 min"),
     "simulation": ("simulation_speed", "the simulation's speed, and a failover's phases in virtual time", "3 min"),
     "journal": ("journal_start", "a start on 10^6 journal entries, questions to it, and its upkeep", "3 min"),

@@ -21,7 +21,7 @@ from poolwarden_collector.core.state.live import Pool
 from poolwarden_collector.core.state.pool_record import PoolRecord
 from poolwarden_collector.core.state.question_record import Needs, Question
 from poolwarden_collector.shell.config.operators import Role
-from poolwarden_collector.shell.operators import second_person
+from poolwarden_collector.shell.operators import access, second_person
 from poolwarden_collector.shell.operators.access import Call, Caller, Rights, Rule, Scope
 from poolwarden_collector.shell.store.audit import Waiting
 
@@ -220,6 +220,18 @@ async def test_who_was_root_first_is_no_second_under_his_own_name(
     first = Waiting("a", POOL, "w", "", "root", "uid 0", source, 0, 1, "c")
     call = Call(Caller(name, person, ""), Rights(()), Rule(Role.OPERATOR, Scope.NAMED), "second")
     assert (second_person._same_person(first, call) is not None) is same
+
+
+@pytest.mark.parametrize(
+    ("uid", "person"), [(0, "uid 0"), (998, "uid 0"), (1000, "uid 1000"), (None, "certificate olga")]
+)
+async def test_whoever_runs_a_machine_is_kept_as_one_person_for_the_next_owner(
+    uid: int | None, person: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Elsewhere the collector's own user has another number, or that number is somebody else's."""
+    monkeypatch.setattr(access.os, "geteuid", lambda: 998)
+    known = Caller("anybody", "certificate olga" if uid is None else f"uid {uid}", "", uid)
+    assert second_person._person(known) == person
 
 
 @pytest.mark.parametrize(

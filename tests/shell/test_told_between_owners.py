@@ -19,6 +19,7 @@ from poolwarden_collector.shell import clock
 from poolwarden_collector.shell.cluster import telling
 from poolwarden_collector.shell.cluster.etcd import carry_out
 from poolwarden_collector.shell.store import silences
+from poolwarden_collector.shell.store.audit import Waiting
 from poolwarden_collector.shell.store.hook_queue import DONE, HookRun, Outcome
 from poolwarden_collector.shell.store.journal import JournalError
 
@@ -345,6 +346,59 @@ async def test_an_occasion_of_hooks_goes_with_the_pool_under_its_own_id(
         await b.service.note_told()
         await goes(b, a)
         assert not queued(a)
+
+
+async def test_an_alert_of_a_hook_is_one_of_its_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It fails at the first owner, and succeeds at the second one: whoever was told of it is told its end."""
+    async with owned(tmp_path, monkeypatch) as (a, b, _):
+        monkeypatch.setattr(
+            "poolwarden_collector.shell.loop.engine_loop.found_occasions", lambda *_: (Occasion("closed", {}),)
+        )
+        gives(monkeypatch)
+        await a.take(TICK)
+        monkeypatch.setattr("poolwarden_collector.shell.loop.engine_loop.found_occasions", lambda *_: ())
+        key = f"{POOL}/hook-dns"
+        failed = Outcome(HookRun("waits", 3), "no", (), (fx.AlertRaised(key, "warning", "it fails", "", {}),))
+        (event,) = a.archive.journal.hook_events()
+        await a.service.record(POOL, (), failed.alerts, a.archive.journal.hook_ran, event, "dns", failed)
+        (number,) = opened(a).values()
+        assert number == a.store.journal(POOL).last and told(a) == [f"mail /hook-dns/{number}/firing"]  # type: ignore[union-attr]
+        await a.service.note_told()
+        await goes(a, b)
+        assert opened(b) == {key: number} and not told(b)
+        (event,) = b.archive.journal.hook_events()
+        done = Outcome(HookRun(DONE, 1), "yes", (), (fx.AlertResolved(key, "it has succeeded"),))
+        await b.service.record(POOL, (), done.alerts, b.archive.journal.hook_ran, event, "dns", done)
+        assert told(b) == [f"mail /hook-dns/{number}/resolved"] and not (await b.tail()).alerts
+
+
+@pytest.mark.parametrize("folded", [False, True])
+async def test_what_waits_for_a_second_person_goes_with_the_pool(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folded: bool
+) -> None:
+    async with owned(tmp_path, monkeypatch) as (a, b, _):
+        gives(monkeypatch)
+        await a.take(TICK)
+        now = silences.Clock(1)
+        first = Waiting(
+            "ab12", POOL, "confirm h1", "0a0b", "anna", "uid 5", "socket", now.now, now.now + 900_000, now.name
+        )
+        data = {"id": first.id, "what": first.what, "for_ms": 900_000}
+        data |= {"request": first.request, "person": first.person, "source": first.source}
+        entry = Entry(Kind.SECOND_AWAITED, "anna asks", data, actor="anna")
+        await a.service.record(POOL, (entry,), (), a.archive.journal.second_waits, first, entry)
+        if folded:
+            await a.store.fold(POOL, a.roster.pools[POOL].record)
+        await goes(a, b)
+        assert not a.archive.journal.seconded()
+        ((there, left),) = b.archive.journal.seconded()
+        assert 890_000 < left <= 900_000
+        kept = replace(there, asked_ms=first.asked_ms, expires_ms=first.expires_ms)
+        assert kept == first
+        over = Entry(Kind.SECOND_OVER, "ben too", {"id": first.id}, actor="ben")
+        await b.service.record(POOL, (over,), (), b.archive.journal.second_over, there, over)
+        await goes(b, a)
+        assert not a.archive.journal.seconded()
 
 
 async def test_an_occasion_that_was_run_by_nobody_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,10 +50,15 @@ def of_collector(directory: Path, name: str) -> Path:
 
 
 def issue_etcd(directory: Path, addresses: Mapping[str, str], collectors: list[str]) -> dict[str, certificates.Bundle]:
-    """Make etcd's authority; for each member and each collector its certificate."""
+    """Make etcd's authority; for each member and each collector its certificate.
+
+    Members look at the address from which another one speaks to them: on one loopback that is 127.0.0.1 of each.
+    """
     certificates.create_ca(directory / "authority")
     at = {**addresses, **dict.fromkeys(collectors, "127.0.0.1")}
     return {
-        name: certificates.issue_collector(directory / "authority", name, (address,), directory / name)
+        name: certificates.issue_collector(
+            directory / "authority", name, tuple({address, "127.0.0.1"}), directory / name
+        )
         for name, address in at.items()
     }

@@ -30,12 +30,14 @@ from poolwarden_collector.cli import act, answer, cluster, drill, fence, main, s
 from poolwarden_collector.core.model.effects import AlertRaised
 from poolwarden_collector.core.model.values import HostId
 from poolwarden_collector.core.report.status import status
+from poolwarden_collector.core.state.live import Pool
 from poolwarden_collector.shell.operators import replies as messages
 from poolwarden_collector.shell.operators.command_call import CommandCall
 from poolwarden_collector.shell.operators.names import Ambiguous, Names, Unknown
 
 if TYPE_CHECKING:
-    from poolwarden_lab.story.stage import Stage
+    from poolwarden_lab.virtual.collector.collector import SimCollector
+from poolwarden_lab.story.stage import Stage
 
 ANSWER_MS = 60_000  # a command that waits for evidence is answered by then
 _NO_WORD = r"(?!(?:or|and|says|tells|ends|shows|names|reads|lists)\b)"
@@ -98,6 +100,10 @@ class _Looked(Exception):
     """A command that only shows something was understood."""
 
 
+def _pools(known: dict[str, SimCollector]) -> dict[str, Pool]:
+    return {uuid: shell.pools[uuid] for uuid, shell in known.items()}
+
+
 class _InStory:
     """The command line's collector: one of a story's, in this process."""
 
@@ -114,20 +120,27 @@ class _InStory:
         raise _Looked(name)
 
     def status(self, pool: str = "") -> pb.StatusReply:
-        shell = self.stage.world.stations[self.node].shell
-        assert shell is not None
-        uuids = [Names(shell.pools, {}).pool(pool)] if pool else list(shell.pools)
-        now = self.stage.world.now
-        return pb.StatusReply(pools=[messages.pool_status(status(shell.pools[u], now, shell.site(u))) for u in uuids])
+        known = self.guarded()
+        uuids = [Names(_pools(known), {}).pool(pool)] if pool else list(known)
+        found = [status(known[u].pools[u], known[u].now, known[u].site(u)) for u in uuids]
+        return pb.StatusReply(pools=[messages.pool_status(each) for each in found])
+
+    def guarded(self) -> dict[str, SimCollector]:
+        """Who guards each pool: this collector, of several ones the pool's own."""
+        world = self.stage.world
+        if world.cluster is None:
+            shell = world.stations[self.node].shell
+            assert shell is not None
+            return dict.fromkeys(shell.pools, shell)
+        return {pool.uuid: pool.shell for pool in world.pools.values() if pool.shell is not None}
 
     def command(self, request: pb.CommandRequest, limit_s: float = 0) -> pb.CommandReply:
-        shell = self.stage.world.stations[self.node].shell
-        assert shell is not None
         if request.WhichOneof("command") in ("move", "drain"):
             raise _Looked("which collector has a pool is not the engine's")
+        known = self.guarded()
         call: Any = object.__new__(CommandCall)
-        call._roster = shell.roster
-        pool, said = call._said(request, Names(shell.pools, {}))
+        pool, said = call._said(request, Names(_pools(known), {}))
+        shell = known[pool] if pool else next(iter(known.values()))
         shell.say(said, pool)
         self.stage.run_until(lambda: said.request_id in shell.replies or not shell.alive, ANSWER_MS)
         reply = shell.replies.get(said.request_id)
@@ -200,13 +213,12 @@ def _give(stage: Stage, advice: Advice, command: str, node: str) -> Followed:
 
 def _switched_off(stage: Stage, wanted: str, advice: Advice, node: str) -> str:
     """The host loses its power, as the advice says; or why nobody can be told that."""
-    shell = stage.world.stations[node].shell
-    assert shell is not None
+    guarding = _InStory(stage, node).guarded()
     try:
-        pool, host = Names(shell.pools, {}).host(wanted)
+        pool, host = Names(_pools(guarding), {}).host(wanted)
     except (Unknown, Ambiguous):
         return ""
-    if not re.search(r"switch", advice.text, re.IGNORECASE) and _heard(stage, pool, host, node):
+    if not re.search(r"switch", advice.text, re.IGNORECASE) and _heard(guarding[pool], pool, host):
         return f"{wanted} is heard: nobody can make sure that it is off"
     guarded = next(each for each in stage.world.pools.values() if each.uuid == pool)
     name = guarded.name_of(host)
@@ -216,16 +228,9 @@ def _switched_off(stage: Stage, wanted: str, advice: Advice, node: str) -> str:
     return ""
 
 
-def _heard(stage: Stage, pool: str, host: HostId, node: str) -> bool:
-    shell = stage.world.stations[node].shell
-    known = shell.pools[pool].live.agents.get(host) if shell is not None else None
-    policy = shell.pools[pool].policy if shell is not None else None
-    return (
-        known is not None
-        and policy is not None
-        and known.connected
-        and (stage.world.now - known.last_heard < policy.suspect_after)
-    )
+def _heard(shell: SimCollector, pool: str, host: HostId) -> bool:
+    known, policy = shell.pools[pool].live.agents.get(host), shell.pools[pool].policy
+    return known is not None and known.connected and (shell.now - known.last_heard < policy.suspect_after)
 
 
 def in_a_copy(act_: Callable[[], Followed]) -> Followed | str:

@@ -23,6 +23,7 @@ from poolwarden_lab.virtual.collector.ledger import Commit
 from poolwarden_lab.xapi.virtual import LogEntry
 
 BODIES = "bodies"
+_EPOCH = re.compile(r"\b\d{9,}-[0-9a-f]{5}\b")  # of several collectors' ownerships (epoch.py: name)
 QUIET = {
     Kind.STANDING.value,
     Kind.POOL_LISTED.value,
@@ -104,6 +105,7 @@ class Book:
         self._readings: dict[str, tuple[str, int]] = {}
         self._in_vain: dict[str, tuple[str, int]] = {}  # by host: why its xapi's last starts have failed, how often
         self._vm_name = vm_name
+        self._epochs: dict[str, int] = {}  # of ownerships: the how manyth it was
 
     def lines(self) -> list[str]:
         return [str(note) for note in self.notes]
@@ -112,7 +114,11 @@ class Book:
         """Take one note."""
         if source not in self._left_out:
             shown = pool if self.names.several_pools else ""
-            self.notes.append(Note(now - self.zero, source, self.names.of(text), shown))
+            self.notes.append(Note(now - self.zero, source, self.names.of(_EPOCH.sub(self._ordinal, text)), shown))
+
+    def _ordinal(self, found: re.Match[str]) -> str:
+        """An ownership's epoch hangs on how often etcd was written: the log counts them."""
+        return f"#{self._epochs.setdefault(found.group(), len(self._epochs) + 1)}"
 
     def commit(self, commit: Commit, pool: str, node: str = "") -> None:
         """A transaction of a collector's journal; ``node``: which one, where there are several."""

@@ -275,8 +275,10 @@ def repair_everything(stage: Stage) -> None:
         station.ledger.slow_ms = 0
         if station.runs:
             stage.world.thaw_collector(node)
-        elif node == "collector":
+        elif node == "collector" or stage.world.cluster is not None:
             stage.world.start_collector(node)
+    if stage.world.cluster is not None:
+        stage.world.etcd_is_well()
     for pool in stage.world.pools.values():
         if pool.record.paused is not None:
             stage.say("resume", "", pool.name, {})

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from poolwarden_lab.story import faults, hosts, moments, people, settings, waits
+from poolwarden_lab.story import faults, hosts, moments, people, settings, several, waits
 from poolwarden_lab.story.grammar import Cast, Form, Lexicon, Misfit, Unreadable
 from poolwarden_lab.story.signs import Query, read_query
 from poolwarden_lab.story.stage import Stage, StoryFailed
@@ -38,6 +38,7 @@ CHAPTERS = (
     faults.NETWORK,
     faults.DEVICES,
     faults.COLLECTORS,
+    several.SEVERAL,
     people.OPERATORS,
     people.XE,
 )
@@ -215,6 +216,7 @@ def play(script: Script, beside: Callable[[Stage], Onlooker] | None = None) -> P
         played.problems.append(f"{script.name}:{stage.line}: invariant CRASH at {stage.now} ms: {crash}")
         played.code = BROKEN
     if stage.started:
+        stage.world.close()
         played.lines = stage.book.lines()
         played.events, played.virtual_ms = stage.events, stage.world.now
         entries = [entry for station in stage.world.stations.values() for entry in station.ledger.entries()]

@@ -63,7 +63,7 @@ def why_stays(record: PoolRecord, verdict: Verdict | None, under_way: bool) -> s
     """Why this pool stays; empty if it may be moved. ``under_way``: an order, a fence run, a gate's answer."""
     checks = (
         (verdict is not Verdict.HEALTHY, "it is not healthy"),
-        (record.failover is not None, "a failover is open"),
+        (record.failover is not None and record.failover.open, "a failover is open"),
         (bool(record.owed), "its hosts are owed work"),
         (record.question is not None, "a question is open"),
         (record.drill is not None, "a drill is open"),

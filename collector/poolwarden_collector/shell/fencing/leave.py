@@ -42,6 +42,7 @@ class Leave:
     why_not: Callable[[PoolId], str] = lambda _pool: ""
     right_until: Callable[[], Ms] = lambda: ALWAYS
     within_ms: Ms = 0
+    boottime: Callable[[], Ms] = lambda: clock.awake_or_not_ms()
 
     def begin_by(self, effect: PowerOff | PowerOn, ordered: Ordered, now: Ms, within: Ms) -> Ms:
         """The instant of CLOCK_BOOTTIME at which it may not be begun any more. ``now``: on the fencer's clock, with
@@ -49,11 +50,11 @@ class Leave:
         """
         until = min(ordered.decided_at + within, self.right_until())
         valid = effect.valid_until if isinstance(effect, PowerOff) else 0
-        return min(until, clock.awake_or_not_ms() + valid - now) if valid else until
+        return min(until, self.boottime() + valid - now) if valid else until
 
     def why_no_switch(self, pool: PoolId, begin_by: Ms) -> str:
         """Why no process is made for it now; empty: one is."""
         if why := self.why_not(pool):
             return f"not begun: this collector may not act now: {why}"
-        late = clock.awake_or_not_ms() - begin_by
+        late = self.boottime() - begin_by
         return f"not begun: its time has been over for {late / 1000:.1f} s" if late >= 0 else ""

@@ -180,7 +180,7 @@ class EngineLoop:
         self.roster.give_back(pool)
         self._backlog.take(pool)
         self._rests.forget(pool)
-        self._stalls.forget(pool)
+        self._stalls.gone(pool)
         for kept in (self._fronts, self._stepped):
             kept.pop(pool, None)
         self._do(Say(WARNING, f"pool {pool} is this collector's no more: {why}"))
@@ -438,7 +438,8 @@ class EngineLoop:
             yield from self._first_seen(uuid)
         pool, now, boottime = self.roster.pools[uuid], self._now, self._boottime
         behind = self._behind(happening, now)
-        yield from self._behind_alert.tell(now - self._arrived(happening, now), now)
+        if not self._stalls.held(uuid, happening.at):  # then that is told as what it is
+            yield from self._behind_alert.tell(now - self._arrived(happening, now), now)
         if isinstance(happening.event, Tick) and self._rests.ticked(uuid, pool, now, behind):
             self._do(Stepped(happening))
             return

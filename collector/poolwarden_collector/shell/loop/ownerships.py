@@ -67,6 +67,10 @@ _STOPS = "this collector stops"
 _log = logging.getLogger(__name__)
 
 
+def _lot() -> int:
+    return secrets.randbits(epoch.LOT_BITS)
+
+
 @dataclass(frozen=True, slots=True)
 class GenerationTooLow:
     """Hosts of a pool have obeyed more than any ownership's epoch can be before the generation is raised to this one.
@@ -80,7 +84,10 @@ class GenerationTooLow:
 
 
 class Ownerships:
-    """The pools that this collector owns, and the others that do. ``load``: how many agents are heard here."""
+    """The pools that this collector owns, and the others that do. ``load``: how many agents are heard here.
+
+    ``now`` is CLOCK_BOOTTIME; ``lot`` draws what is in an epoch beside etcd's revision.
+    """
 
     def __init__(
         self,
@@ -91,6 +98,7 @@ class Ownerships:
         load: Callable[[], int] = lambda: 0,
         now: Callable[[], Ms] = clock.awake_or_not_ms,
         sessions: Sessions | None = None,
+        lot: Callable[[], int] = _lot,
     ) -> None:
         """``sessions``: of the agents that are sent to others while this collector is cut off from etcd."""
         self.membership = membership
@@ -100,6 +108,7 @@ class Ownerships:
         self.unreadable: dict[PoolId, str] = {}  # pools that this release cannot read, and why
         self.too_low: dict[PoolId, GenerationTooLow] = {}
         self._etcd, self._names, self._service, self._load, self._now = etcd, names, service, load, now
+        self._lot = lot
         self._rounds = Rounds(names, membership.collector)
         self._scouts = Scouts(sessions, self._others) if sessions is not None else None
         self._mine: dict[PoolId, Ownership] = {}
@@ -128,7 +137,7 @@ class Ownerships:
     # -------------------------------------------------------------------------------------------- what others ask
 
     def _right(self) -> Right:
-        return self.membership.right(clock.awake_or_not_ms())
+        return self.membership.right(self._now())
 
     @property
     def assigner(self) -> str:
@@ -312,7 +321,7 @@ class Ownerships:
     # -------------------------------------------------------------------------------------------- pools come
 
     async def _take(self, standing: Standing, pool: PoolId) -> None:
-        claiming = ownership.claim(self._names, standing, pool, secrets.randbits(epoch.LOT_BITS))
+        claiming = ownership.claim(self._names, standing, pool, self._lot())
         owned = await self._ask(claiming)
         if not isinstance(owned, Ownership):
             _log.info("pool %s was not taken over: %s", pool, owned)

@@ -22,6 +22,7 @@ class PoolStalls:
         self._do = do
         self._since: dict[PoolId, Ms] = {}  # until a write has ended
         self._retries: dict[PoolId, Ms] = {}  # not before
+        self._held_until: dict[PoolId, Ms] = {}
 
     def begin(self, pool: PoolId, why: str, now: Ms) -> None:
         """Nothing was, or may have been, made durable."""
@@ -35,22 +36,33 @@ class PoolStalls:
         """Is what waits to be tried now? It is committed then, or the pool stands still again."""
         if now < self._retries[pool]:
             return False
+        self._held_until[pool] = now
         self._quiet(pool, now)
         del self._roster.stalls[pool]
         return True
+
+    def held(self, pool: PoolId, at: Ms | None) -> bool:
+        """Has what arrived then waited because its pool stood still?"""
+        return at is not None and at < self._held_until.get(pool, at)
 
     def end(self, pool: PoolId | None, now: Ms) -> None:
         """A write of this pool has ended."""
         if pool in self._since:
             self._do(Say(WARNING, f"pool {pool}: it can be recorded again"))
+            self._held_until[pool] = now
             self._quiet(pool, now)
             self.forget(pool)
             self._roster.stalls.pop(pool, None)
 
-    def forget(self, pool: PoolId) -> None:
+    def gone(self, pool: PoolId) -> None:
         """The pool is not on the roster any more."""
-        self._since.pop(pool, None)
-        self._retries.pop(pool, None)
+        self.forget(pool)
+        self._held_until.pop(pool, None)
+
+    def forget(self, pool: PoolId) -> None:
+        """It does not stand still."""
+        for kept in (self._since, self._retries):
+            kept.pop(pool, None)
 
     def _quiet(self, pool: PoolId, now: Ms) -> None:
         if now - self._since[pool] > AWAY_MS:

@@ -18,7 +18,7 @@ import asyncio
 import contextlib
 import time
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any
 
 import grpc
@@ -108,6 +108,10 @@ class Several:
             wanted.pool = place.pool_uuid
             places = [collector] if method in ("Status", "Readiness") else []
         limit = DOCTOR_S if method == "Doctor" else LOOK_S
+        # As it was when they were asked: who does not answer may have lost its pools by the time that is known.
+        seen = self.neighbours.overview()
+        owned = {name: len(self.owned(name)) for name in (seen.members if seen is not None else ())}
+        free = self.unowned()
         parts = await self.parts(method, wanted, local, limit, places)
         if isinstance(request, pb.HistoryRequest) and places == []:
             parts = [_of_history(part) for part in parts]
@@ -115,10 +119,10 @@ class Several:
         # In a thread: of thousands of entries it takes a while, in which the engine goes on.
         reply = await asyncio.to_thread(together.MERGES[method], request, parts, self.owner)
         if not places:
-            reply.asked.extend(self.asked(parts))
+            reply.asked.extend(self.asked(parts, owned))
         if not places and self.neighbours.overview() is None:
             reply.asked.append(pb.Asked(why_not=UNKNOWN_OTHERS))
-        if not places and method in _PRESENT and (free := self.unowned()):
+        if not places and method in _PRESENT and free:
             reply.asked.append(pb.Asked(pools=len(free), why_not=NOBODY))
         return reply
 
@@ -166,8 +170,8 @@ class Several:
             return Part(member.collector, None, grpc.StatusCode.INVALID_ARGUMENT, str(error))
         return Part(member.collector, reply)
 
-    def asked(self, parts: list[Part]) -> list[pb.Asked]:
-        """Who was asked for a part, and what has become of that."""
+    def asked(self, parts: list[Part], owned: Mapping[str, int]) -> list[pb.Asked]:
+        """Who was asked for a part, and what has become of that; ``owned``: how many pools each had then."""
         seen = self.neighbours.overview()
         members = seen.members if seen is not None else {}
         told = []
@@ -179,7 +183,7 @@ class Several:
                     address=members[part.collector].operators if part.collector in members else "",
                     answered=part.reply is not None,
                     why_not=part.why_not,
-                    pools=len(self.owned(part.collector)),
+                    pools=owned.get(part.collector, 0),
                     version=status.version,
                     stalled=status.stalled,
                     shown_age_ms=status.shown_age_ms,

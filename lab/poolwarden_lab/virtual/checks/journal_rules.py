@@ -21,11 +21,8 @@ from poolwarden_collector.core.model import effects
 from poolwarden_collector.core.model import orders as out
 from poolwarden_collector.core.model.asks import Ask
 from poolwarden_collector.core.model.entries import Entry, Kind
-from poolwarden_collector.core.model.values import Ms
 from poolwarden_collector.core.state.failover_record import Step
-from poolwarden_collector.core.state.live import Site
 from poolwarden_collector.core.state.pool_record import OwedWork, PoolRecord, apply
-from poolwarden_collector.core.state.taken_over import SHORTEST_QUIET_MS
 from poolwarden_lab.virtual.collector.collector import SimCollector
 
 NEW_THINGS = (Kind.DECIDED, Kind.FENCE_INTENT, Kind.PROMOTE_INTENT, Kind.IN_PLACE_INTENT)
@@ -43,6 +40,7 @@ INTENTS: dict[type, Kind | tuple[Kind, ...]] = {
     out.EnableHost: Kind.ENABLE_INTENT,
     out.StartVm: Kind.START_INTENT,
 }
+TAKEN_OVER_QUIET_MS = 15_000
 HA_LAG_MS = 6_000  # until a report has told the collector that HA was armed
 
 Fail = Callable[[str, str], None]
@@ -104,17 +102,25 @@ class Opinion:
         """I8, judged from the durable state before this entry and from the truth about HA."""
         if entry.kind not in NEW_THINGS:
             return
-        record, now = self.record, shell.world.now
+        record, now = self.record, shell.now
         if record.paused is not None:
             self._fail("I8", f"{entry.kind.value} while paused")
-        if now < _quiet_until(shell.site(record.pool)):
+        if now < shell.site(record.pool).quiet_until and not self._early(shell):
             self._fail("I8", f"{entry.kind.value} in quiet time")
-        if ha_since is not None and now - ha_since > HA_LAG_MS:
+        if ha_since is not None and shell.world.now - ha_since > HA_LAG_MS:
             self._fail("I8", f"{entry.kind.value} while HA is armed")
         why = str(entry.data.get("why", ""))
         by_operator = "confirmed" in why or "approved by" in why or entry.actor != "poolwarden"
         if record.cooldown and entry.kind is Kind.DECIDED and not by_operator:
             self._fail("I8", "a decision within the cool-down")
+
+    def _early(self, shell: SimCollector) -> bool:
+        """Of a pool that was taken over it ends after 15 s where every host on record has said Hello since."""
+        taken = shell.site(self.record.pool).takeover
+        if taken is None or shell.now < taken.claimed_at + TAKEN_OVER_QUIET_MS:
+            return False
+        heard = shell.pools[self.record.pool].live.agents
+        return all(host in heard for host in self.record.hosts)
 
     def may_kill(self, host: str) -> bool:
         """Has an operator let this host be powered off although it lives?"""
@@ -184,10 +190,3 @@ class Opinion:
         if len(called) > 1:
             return "I4", f"two hosts were promoted in one failover: {sorted(called)}"
         return None
-
-
-def _quiet_until(site: Site) -> Ms:
-    taken = site.takeover
-    if taken is None:
-        return site.quiet_until
-    return max(min(site.quiet_until, taken.claimed_at + SHORTEST_QUIET_MS), taken.power_over)

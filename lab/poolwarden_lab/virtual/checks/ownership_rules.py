@@ -9,6 +9,8 @@ E3  No agent carries out an order of an earlier ownership once a later one has r
     a decision, a power-off, a promotion, the start of a restart in place.
 E4  A power-off is begun at most 2 s after etcd had its intent, with the right to act; and no power goes by a fence run
     of an earlier ownership once a later one has recorded a proof, a promotion, a power-on, or has answered a boot gate.
+    The first of both is not asserted of a collector that its hypervisor has paused. No clock of it knows of that, and
+    what it had in hand it begins. So a collector's machine is none that is paused or put back from a snapshot.
 E5  By construction: nothing of a clock is ever sent.
 E6  Without the right to act nothing is begun, but what a process had in hand when it stopped.
 E7  So nobody acts while etcd is away as a whole: every right has ended.
@@ -66,6 +68,7 @@ class OwnershipRules:
         self._world, self._cluster = world, cluster
         self.let_go = False
         self.restored = False
+        self.no_clock: set[str] = set()  # collectors that were paused by their hypervisor
         self._pools: dict[PoolId, _Watched] = {pool.uuid: _Watched() for pool in world.pools.values()}
         cluster.on_owner, cluster.on_shared, cluster.on_handed = self._on_owner, self._on_shared, self._on_handed
         for pool in world.pools.values():
@@ -129,11 +132,13 @@ class OwnershipRules:
             watched.power_by = max(watched.power_by, epoch)
         if shell.goes_on:
             return
-        if why := shell.membership.right(self._world.now).why_not:
+        if why := shell.membership.right(shell.boottime).why_not:
             self._fail("E6", f"{shell.node} begins {type(effect).__name__} without the right to: {why}")
 
     def check(self) -> None:
         """After every event: of a pool at most one collector believes that it may act there."""
+        if error := self._cluster.errors.take():
+            raise InvariantBroken(f"LOG at {self._world.now} ms: {error}")
         if self.let_go or self.restored:
             return
         for pool in self._pools:
@@ -148,11 +153,11 @@ class OwnershipRules:
     def off_begun(self, shell: SimCollector, pool: PoolId, run: str) -> None:
         """A fence agent that switches power is started."""
         at = self._pools[pool].intents.get(run) if pool in self._pools else None
-        if at is None or not isinstance(shell, SharedShell) or self.restored:
+        if at is None or not isinstance(shell, SharedShell) or self.restored or shell.node in self.no_clock:
             return
         if self._world.now - at > INTENT_FRESH_MS:
             self._fail("E4", f"{shell.node} begins {run} {self._world.now - at} ms after etcd had its intent")
-        if why := shell.membership.right(self._world.now).why_not:
+        if why := shell.membership.right(shell.boottime).why_not:
             self._fail("E4", f"{shell.node} begins {run} without the right to: {why}")
 
     def power_goes(self, pool: PoolId, epoch: int) -> None:

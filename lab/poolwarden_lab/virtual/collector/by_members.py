@@ -28,7 +28,7 @@ class ByMembers:
 
     def heard(self, pool: PoolId, event: ev.Event) -> None:
         if pool in self._proxies:
-            self._proxies[pool].heard(event, self._shell.world.now)
+            self._proxies[pool].heard(event, self._shell.now)
 
     def run(self, pool: PoolId, effect: effects.Effect, action: str, done: Callable[[Ended], None]) -> None:
         """Have the member run it; ``done`` comes as an event of its own."""
@@ -49,11 +49,11 @@ class ByMembers:
         wanted = out.FenceProxy(FENCE_AGENT, action, plug, limit, effect.host, target_address=address)
         shell = self._shell
         proxies = self._proxies.setdefault(pool, Proxies(lambda order: shell.order(pool, order)))
-        proxies.begin(f"{effect.run_id}/{action}", effect.by, wanted, shell.world.now, later, until)
+        proxies.begin(f"{effect.run_id}/{action}", effect.by, wanted, shell.now, later, until)
 
     def read(self, pool: PoolId, effect: effects.ReadPower) -> None:
         """Identity, ``monitor`` and ``status``, one after the other; answered by PowerRead (fencer.py)."""
-        began, steps = self._shell.world.now, []
+        began, steps = self._shell.now, []
         if effect.identify:
             steps.append("inventory" if effect.monitor else "identity")
         steps += ["monitor", "status"] if effect.monitor else ["status"]
@@ -78,7 +78,7 @@ class ByMembers:
                 power_of(ended.run),
                 effect.device,
                 began,
-                self._shell.world.now,
+                self._shell.now,
                 ended.run.text,
                 said[0] if said else None,
                 trouble,

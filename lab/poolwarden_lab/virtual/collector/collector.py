@@ -108,7 +108,7 @@ class SimCollector(SimProcess):
         for pool, target in list(self._performer.own_target.items()):
             if target.address:
                 outcome = self.world.probe(self, pool, target.address, self.settings.policy.probe_timeout)
-                self.take(pool, ev.CollectorProbed(target.host, outcome, self.world.now, outcome.value))
+                self.take(pool, ev.CollectorProbed(target.host, outcome, self.now, outcome.value))
 
     # ------------------------------------------------------------------------------------------ effects
 
@@ -121,6 +121,9 @@ class SimCollector(SimProcess):
             self.held.append(lambda: self._perform(pool, effect, number, name))
         else:
             self._perform(pool, effect, number, name)
+
+    def at_launch(self) -> None:
+        """A fence agent's launcher was started, and is about to compare the clock; of several collectors a point."""
 
     def _perform(self, pool: PoolId, effect: effects.Effect, number: int, name: str) -> None:
         self.world.performed(self, pool, effect)

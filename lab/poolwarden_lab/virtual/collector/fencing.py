@@ -20,10 +20,11 @@ from poolwarden_collector.core.model import events as ev
 from poolwarden_collector.core.model.effects import Urgency
 from poolwarden_collector.core.model.power import DeviceIdentity, Power, PowerReading, Trouble
 from poolwarden_collector.core.model.values import HostId, PoolId
-from poolwarden_collector.shell.cluster.takeover import INTENT_FRESH_MS
-from poolwarden_collector.shell.fencing.fencer import too_late
+from poolwarden_collector.shell.fencing.fencer import OFF_WITHIN_MS, too_late
+from poolwarden_collector.shell.fencing.leave import Ordered
 from poolwarden_collector.shell.fencing.member_runs import Ended
 from poolwarden_collector.shell.fencing.turns import Ask, Turns
+from poolwarden_collector.shell.loop.performer import power_leave
 from poolwarden_lab.virtual.collector.by_members import ByMembers
 from poolwarden_lab.virtual.world.bmc import Run
 
@@ -47,6 +48,7 @@ class Off:
     begun: bool = False
     recalled: bool = False
     by_member: bool = False
+    epoch: int = 0  # that it was ordered with
 
 
 class SimFencer:
@@ -63,6 +65,7 @@ class SimFencer:
         self._begins: dict[int, tuple[str, Begin]] = {}  # what waits for its turn
         self._readings: dict[str, int] = {}  # readings that wait or run, by run
         self._since: dict[int, int] = {}  # since when each was wanted
+        self._leave = replace(power_leave(shell.roster), boottime=lambda: shell.boottime)
         self._breathing = False
 
     def _limit(self, device: str) -> int:
@@ -95,7 +98,7 @@ class SimFencer:
         since = [self._since[number] for number in found.values()]
         for run, number in found.items():
             del self._readings[run], self._begins[number]
-            turns.over(number, self._shell.world.now)
+            turns.over(number, self._shell.now)
         return since
 
     def _ask(self, pool: PoolId, effect: Runs) -> Ask:
@@ -104,7 +107,7 @@ class SimFencer:
         urgency, switch = Urgency.PROOF, not isinstance(effect, effects.ReadPower)
         if isinstance(effect, effects.ReadPower):
             urgency = Urgency.ROUTINE if effect.monitor else effect.urgency
-        return Ask(effect.device, policy.site or pool, urgency, self._shell.world.now, True, switch)
+        return Ask(effect.device, policy.site or pool, urgency, self._shell.now, True, switch)
 
     def hasten(self, effect: effects.Hasten) -> None:
         """Have a reading that waits go before others."""
@@ -115,7 +118,7 @@ class SimFencer:
     def _call(self, turns: Turns) -> None:
         if self._breathing:
             return
-        world, begun = self._shell.world, turns.begin(self._shell.world.now)
+        world, begun = self._shell.world, turns.begin(self._shell.now)
         for number in begun:
             device, begin = self._begins.pop(number)
             run = world.bmc(device).run(self._reached(device), self._limit(device))
@@ -130,7 +133,7 @@ class SimFencer:
         self._call(turns)
 
     def _over(self, turns: Turns, number: int) -> None:
-        turns.over(number, self._shell.world.now)
+        turns.over(number, self._shell.now)
         self._since.pop(number, None)
         self._readings = {run: each for run, each in self._readings.items() if each != number}
         self._call(turns)
@@ -156,13 +159,13 @@ class SimFencer:
 
     def _read(self, pool: PoolId, effect: effects.ReadPower, run: Run) -> bool:
         shell, world = self._shell, self._shell.world
-        began, bmc = world.now, world.bmc(effect.device)
+        began, own, bmc = world.now, shell.now, world.bmc(effect.device)
         found: list[PowerReading] = []
 
         def read(power: Power, text: str, said: DeviceIdentity, trouble: Trouble) -> None:
             asked, failed = said if effect.identify else None, text if trouble is not Trouble.NONE else ""
             told = failed if effect.monitor else None
-            found.append(PowerReading(power, effect.device, began, world.now, text, asked, trouble, told))
+            found.append(PowerReading(power, effect.device, own, shell.now, text, asked, trouble, told))
 
         def look() -> None:
             reached = self._reached(effect.device)
@@ -175,7 +178,7 @@ class SimFencer:
             world.at(began + run.acts_ms, look)
 
         def report() -> None:
-            reading = replace(found[0], ended_at=world.now, status_ms=run.ends_ms)
+            reading = replace(found[0], ended_at=shell.now, status_ms=run.ends_ms)
             shell.take(pool, ev.PowerRead(effect.host, effect.run_id, reading))
 
         shell.later(run.ends_ms, report)
@@ -196,10 +199,11 @@ class SimFencer:
         if effect.by is not None:
             self._switch_by_member(pool, effect, "on" if isinstance(effect, effects.PowerOn) else "off")
             return
-        asked = self._shell.world.now
-        off = Off(pool, effect.host, effect.run_id)
+        shell = self._shell
+        ordered = Ordered(shell.now, self._slept(), effect.decided_at or shell.boottime)
+        off = Off(pool, effect.host, effect.run_id, epoch=shell.roster.charge(pool).epoch)
         self._offs.append(off)
-        self._turn(pool, effect, lambda run: self._off(off, effect, run, asked))
+        self._turn(pool, effect, lambda run: self._off(off, effect, run, ordered))
 
     def _switch_by_member(self, pool: PoolId, effect: effects.PowerOff | effects.PowerOn, action: str) -> None:
         off = Off(pool, effect.host, effect.run_id, by_member=True)
@@ -215,29 +219,45 @@ class SimFencer:
         """An event of this pool: a member's answer may be in it."""
         self._by_members.heard(pool, event)
 
-    def _why_no_switch(self, pool: PoolId, effect: effects.PowerOff | effects.PowerOn, asked: int, began: int) -> str:
-        """As the production fencer, and its launcher at the instant at which the fence agent is executed."""
-        roster = self._shell.roster
-        if not roster.one_of_several:
-            return too_late(effect, asked, began)
-        if why := roster.why_no_act(pool):
-            return f"not begun: this collector may not act now: {why}"
-        return too_late(effect, effect.decided_at or asked, began, INTENT_FRESH_MS)
-
-    def _off(self, off: Off, effect: effects.PowerOff | effects.PowerOn, run: Run, asked: int) -> bool:
-        world, device = self._shell.world, effect.device
-        began, bmc = world.now, world.bmc(device)
+    def _off(self, off: Off, effect: effects.PowerOff | effects.PowerOn, run: Run, ordered: Ordered) -> bool:
         if off.over:
             return False
-        if late := self._why_no_switch(off.pool, effect, asked, began):
+        shell, leave = self._shell, self._leave
+        began, within = shell.now + max(0, self._slept() - ordered.slept), leave.within_ms or OFF_WITHIN_MS
+        begin_by = leave.begin_by(effect, ordered, began, within)
+        if late := too_late(effect, ordered.at, began, within) or leave.why_no_switch(off.pool, begin_by):
             self._end(off, False, True, late, begun=False)
             return False
+        shell.at_launch()
+
+        def launch() -> None:
+            # The launcher's own comparison (launcher.py), right before it becomes the fence agent.
+            if shell.boottime >= begin_by:
+                self._end(off, False, True, "not begun: its launcher was too late", begun=False)
+            elif not off.over:
+                self._launched(off, effect, run)
+
+        if shell.asleep:
+            shell.held.append(launch)
+        else:
+            launch()
+        return True
+
+    def _slept(self) -> int:
+        """How long its machine has slept so far."""
+        return self._shell.boottime - self._shell.now
+
+    def _launched(self, off: Off, effect: effects.PowerOff | effects.PowerOn, run: Run) -> None:
+        world, device = self._shell.world, effect.device
+        began, bmc = world.now, world.bmc(device)
         found: list[tuple[bool, str]] = []
         off.begun = True
         world.switch_begun(self._shell, off.pool, off.run_id)
-        epoch = self._shell.roster.charge(off.pool).epoch
 
         def switch() -> None:
+            if self._shell.asleep:  # and its machine, on which the fence agent runs
+                self._shell.held.append(switch)
+                return
             # The fence agent is a process of its own: once begun, it ends even if the collector is gone.
             if off.recalled:
                 return
@@ -245,7 +265,7 @@ class SimFencer:
                 found.append(bmc.on(world.now, self._reached(device)))
             else:
                 if bmc.powered() and self._reached(device):
-                    world.power_goes(off.pool, epoch)
+                    world.power_goes(off.pool, off.epoch)
                 ours = self._shell.alive and not self._shell.frozen and not off.over
                 found.append(bmc.off(world.now, self._reached(device), world.now if ours else began))
 
@@ -260,14 +280,13 @@ class SimFencer:
                 self._end(off, found[0][0], True, found[0][1])
 
         self._shell.later(run.ends_ms, report)
-        return True
 
     def _end(self, off: Off, claim: bool, certain: bool, text: str, begun: bool = True) -> None:
         if off.over:
             return
         off.over = True
         self._offs.remove(off)
-        now = self._shell.world.now
+        now = self._shell.now
         self._shell.take(off.pool, ev.FenceEnded(off.host, off.run_id, claim, certain, text, now, begun))
 
     def recall(self, effect: effects.Recall) -> None:
@@ -277,19 +296,15 @@ class SimFencer:
             text = "recalled and killed while it ran" if off.begun else "recalled before it was begun"
             self._offs.remove(off)
             off.over = True
-            ended = ev.FenceEnded(off.host, off.run_id, False, not off.begun, text, self._shell.world.now, off.begun)
+            ended = ev.FenceEnded(off.host, off.run_id, False, not off.begun, text, self._shell.now, off.begun)
             self._shell.later(0, self._telling(off.pool, ended))
-
-    def busy(self, pool: PoolId) -> bool:
-        """Does a power switch of this pool wait or run?"""
-        return any(off.pool == pool for off in self._offs)
 
     def cut_off(self, pool: PoolId = "") -> None:
         """Kill every power switch (of this pool) that runs, which has no certain result any more; drop what waits."""
         for off in [off for off in self._offs if pool in ("", off.pool)]:
             self._offs.remove(off)
             off.over = True
-            begun, now = off.begun or off.by_member, self._shell.world.now
+            begun, now = off.begun or off.by_member, self._shell.now
             ended = ev.FenceEnded(off.host, off.run_id, False, not begun, "cut off by the collector", now, begun)
             self._shell.later(0, self._telling(off.pool, ended))
 

@@ -26,7 +26,7 @@ class SimPerformer:
         fencer, sessions = shell.fencer, shell.sessions
         self.perform = EffectTable(
             send_order=lambda pool, effect: shell.order(pool, effect.order),
-            hand_over=lambda pool, effect: self._handovers.begin(pool, effect, shell.world.now),
+            hand_over=lambda pool, effect: self._handovers.begin(pool, effect, shell.now),
             answer_gate=lambda _, effect: sessions.answer_gate(effect.host, effect),
             send_challenge=lambda _, effect: sessions.send(effect.host, orders.challenge(effect.nonce)),
             send_settings=self._send_settings,
@@ -51,4 +51,4 @@ class SimPerformer:
     def heard(self, pool: PoolId, event: Event) -> None:
         """Take an event on to the runs of members and to the pool's handovers."""
         self._shell.fencer.heard(pool, event)
-        self._handovers.heard(pool, event, self._shell.world.now)
+        self._handovers.heard(pool, event, self._shell.now)

@@ -36,6 +36,7 @@ class Session:
     host: HostId = ""
     pool: PoolId = ""
     sent_on: bool = False  # its pool is another collector's: nothing is heard on it any more
+    closing: str | None = None  # production's word for a stream that is being closed: here it is at once
 
 
 class SimSessions:
@@ -66,7 +67,7 @@ class SimSessions:
             return
         self._shell.world.heard(self._shell, session.host, sent_at)
         try:
-            events = session.state.on_message(message, self._shell.world.now)
+            events = session.state.on_message(message, self._shell.now)
         except Implausible as refusal:
             self._shell.take(session.pool, ev.HostRefused(session.host, str(refusal)))
             session.stream.end()
@@ -102,8 +103,9 @@ class SimSessions:
             return self._send_on(session, elsewhere)
         policy = roster.config.policy_of(pool)
         session.host, session.pool = hello.host_uuid, pool
-        limits, several = lambda: roster.limits(pool), roster.one_of_several  # noqa: E731
-        session.state = StreamState(session.stream.number, pool, policy.probe_timeout, limits, several)
+        session.state = StreamState(
+            session.stream.number, pool, policy.probe_timeout, lambda: roster.limits(pool), roster.one_of_several
+        )
         older, self._of[session.host] = self._of.get(session.host), session
         self._down(session, orders.welcome(roster.charge(pool).epoch, policy, roster.config.name))
         if older is not None:
@@ -119,14 +121,23 @@ class SimSessions:
     def send_on(self, pool: PoolId, owner: Elsewhere) -> None:
         """Another collector has this pool from now on."""
         for session in [each for each in self._sessions if each.pool == pool]:
-            if self._of.get(session.host) is session:
-                del self._of[session.host]
-            if not self._send_on(session, owner):
-                session.stream.end()
+            self.send_one_on(session, owner)
 
-    def unacknowledged(self, pool: PoolId, epoch: int) -> list[HostId]:
-        """Hosts whose agent has not said that this epoch is durable there."""
-        return [host for host, each in self._of.items() if each.pool == pool and each.state.acknowledged != epoch]
+    def send_one_on(self, session: Session, owner: Elsewhere) -> None:
+        """One agent is sent to another collector."""
+        if not self._send_on(session, owner):
+            session.stream.end()
+
+    def of(self, host: HostId) -> Session | None:
+        return self._of.get(host)
+
+    def of_pool(self, pool: PoolId) -> list[Session]:
+        """Those of this pool's hosts."""
+        return [session for session in self._of.values() if session.pool == pool]
+
+    def __len__(self) -> int:
+        """Hosts that are heard."""
+        return len(self._of)
 
     def ended(self, stream: Stream) -> None:
         session = next((each for each in self._sessions if each.stream is stream), None)

@@ -7,6 +7,7 @@ whoever knows that. Invariants and stories look at it; the collectors' own ledge
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -24,8 +25,10 @@ from poolwarden_lab.virtual.collector.surroundings import Counters, Settings, Su
 from poolwarden_lab.virtual.several.archive import Told
 from poolwarden_lab.virtual.several.shared_shell import AGENTS_PORT, SharedShell, address_of
 from poolwarden_lab.virtual.several.world_etcd import WorldEtcd
+from poolwarden_lab.virtual.world.etcd_model import Snapshot
 from poolwarden_lab.virtual.world.network import Network
 
+_SHELL = "poolwarden_collector.shell"
 OPERATOR = "operator"  # whose requests no fault of a collector concerns
 JOURNAL = "etcd"  # the name of the shared ledger among the collectors' own
 
@@ -52,6 +55,27 @@ class AroundThem(Protocol):
     def surroundings(self) -> Surroundings: ...
 
 
+class LoggedErrors(logging.Handler):
+    """Errors that production logs and lives with are faults of it here."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.found: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info:
+            self.found.append(self.format(record))
+
+    def take(self) -> str:
+        """The first of them; empty: there is none."""
+        found, self.found = self.found, []
+        return found[0] if found else ""
+
+
+_ERRORS = LoggedErrors()
+logging.getLogger(_SHELL).addHandler(_ERRORS)
+
+
 class Cluster:
     """See the module's words. ``on_owner``, ``on_shared`` and ``on_handed`` are the invariants'."""
 
@@ -67,7 +91,10 @@ class Cluster:
         self.on_owner: Callable[[PoolId, Owner], None] = lambda _pool, _owner: None
         self.on_shared: Callable[[Commit], None] = lambda _commit: None
         self.on_handed: Callable[[PoolId], None] = lambda _pool: None
+        self._backup: tuple[Snapshot, int, dict[PoolId, PoolTail]] | None = None
         self._tails: dict[PoolId, PoolTail] = {}
+        self.errors = _ERRORS
+        self.errors.take()
         self.set_up()
 
     def set_up(self) -> None:
@@ -89,6 +116,25 @@ class Cluster:
         """By a person's command: the pool is to belong to this collector."""
         self.ask(Put(self.names.assigned(pool), advice(to)))
 
+    def back_up(self) -> None:
+        """A backup of etcd."""
+        self._backup = self.etcd.snapshot(), len(self.ledger.commits), dict(self._tails)
+
+    def restore(self) -> bool:
+        """etcd is rebuilt from it; false: there is none."""
+        if self._backup is None:
+            return False
+        snapshot, commits, tails = self._backup
+        self.etcd.restore(snapshot)
+        del self.ledger.commits[commits:]
+        self._tails = dict(tails)
+        self.owners.clear()
+        for kept in snapshot.kept.values():
+            parts = self.names.parts(kept.key)
+            if parts[:1] == ("owners",):
+                self.owners[parts[1]] = self._read_owner(kept)
+        return True
+
     # ------------------------------------------------------------------------------------------ collectors
 
     def shell(self, station: Station) -> SharedShell:
@@ -106,6 +152,12 @@ class Cluster:
             self.names,
             self.told,
         )
+
+    def close(self) -> None:
+        """The world is over: no coroutine waits for anything any more."""
+        for station in self.world.stations.values():
+            if isinstance(station.shell, SharedShell):
+                station.shell.loop.close_all()
 
     def addresses(self) -> tuple[str, ...]:
         """Where agents find them, as agent.conf lists them."""
@@ -143,11 +195,13 @@ class Cluster:
             self.owners.pop(parts[1], None)
 
     def _owned(self, pool: PoolId, kept: Kept) -> None:
+        self.owners[pool] = owner = self._read_owner(kept)
+        self.on_owner(pool, owner)
+
+    def _read_owner(self, kept: Kept) -> Owner:
         said: dict[str, Any] = json.loads(kept.value)
         epoch = of_ownership(int(said["generation"]), kept.created, int(said["lot"]))
-        owner = Owner(str(said["collector"]), epoch, self.world.now)
-        self.owners[pool] = owner
-        self.on_owner(pool, owner)
+        return Owner(str(said["collector"]), epoch, self.world.now)
 
     def _committed(self, pool: PoolId, kept: Kept) -> None:
         known = self._tails.get(pool, PoolTail(PoolRecord(pool)))

@@ -22,12 +22,13 @@ class ProcessGone(SystemExit):
 
 
 class ProcessLoop(asyncio.AbstractEventLoop):
-    """See the module's words. ``now`` and ``at`` are the world's clock."""
+    """See the module's words. ``now`` and ``at`` are the world's clock, ``clock`` the process' monotonic one."""
 
-    def __init__(self, now: Callable[[], int], at: At) -> None:
+    def __init__(self, now: Callable[[], int], at: At, clock: Callable[[], int]) -> None:
         self.at_await: Callable[[], None] = lambda: None
         self.awaits = 0
-        self._now, self._at = now, at
+        self._now, self._at, self._clock = now, at, clock
+        self._late: list[asyncio.TimerHandle] = []  # due while it stood still
         self._ready: deque[asyncio.Handle] = deque()
         self._tasks: list[asyncio.Task[Any]] = []
         self._due = False
@@ -44,15 +45,21 @@ class ProcessLoop(asyncio.AbstractEventLoop):
     def go_on(self) -> None:
         """What is ready runs."""
         self._stands = False
+        late, self._late = self._late, []
+        for handle in late:
+            self._fire(handle)
         self._wake()
 
     def end(self) -> None:
         """Nothing runs any more; coroutines are closed in an event of their own."""
         self._over = True
         self._ready.clear()
-        self._at(self._now(), self._close)
+        self._at(self._now(), self.close_all)
 
-    def _close(self) -> None:
+    def close_all(self) -> None:
+        """Close what waits still."""
+        self._over = True
+        self._ready.clear()
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             coroutine = task.get_coro()
@@ -102,7 +109,7 @@ class ProcessLoop(asyncio.AbstractEventLoop):
     # ------------------------------------------------------------------------------------------ what asyncio asks of it
 
     def time(self) -> float:
-        return self._now() / 1000
+        return self._clock() / 1000
 
     def get_debug(self) -> bool:
         return False
@@ -131,11 +138,21 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         self, when: float, callback: Any, *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
         handle = asyncio.TimerHandle(when, callback, args, self, context)
-        self._at(round(when * 1000), lambda: self._fire(handle))
+        self._due_later(handle)
         return handle
 
+    def _due_later(self, handle: asyncio.TimerHandle) -> None:
+        left = max(0, round(handle.when() * 1000) - self._clock())
+        self._at(self._now() + left, lambda: self._fire(handle))
+
     def _fire(self, handle: asyncio.TimerHandle) -> None:
-        if not handle.cancelled() and not self._over:
+        if handle.cancelled() or self._over:
+            return
+        if self._stands:
+            self._late.append(handle)
+        elif self._clock() < round(handle.when() * 1000):
+            self._due_later(handle)
+        else:
             self._ready.append(handle)
             self._wake()
 

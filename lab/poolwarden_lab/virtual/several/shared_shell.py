@@ -1,7 +1,7 @@
 """One of several collectors in virtual time: production's service of one of several, on etcd as it is modelled.
 
 What runs as in production: SharedService with its engine's loop, its inbox, its store in etcd and its commits in doubt,
-the membership with its renewals, and whoever looks after which pools it has (keeper.py). What is the world's: streams,
+the membership with its renewals, and the ownerships with their rounds. What is the world's: streams,
 fence agents, the own disk.
 
 A process that stands still goes on with what it had in hand: what it asked etcd for is carried out meanwhile, what it
@@ -11,28 +11,30 @@ was about to begin is begun when it goes on.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from poolwarden_collector.core.model import effects
 from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model.power import FenceDevice
 from poolwarden_collector.core.model.values import Ms, PoolId
-from poolwarden_collector.shell.agents.elsewhere import NOBODYS, Elsewhere
+from poolwarden_collector.shell.agents.elsewhere import Elsewhere
 from poolwarden_collector.shell.agents.roster import Roster
 from poolwarden_collector.shell.cluster.etcd import Etcd
 from poolwarden_collector.shell.cluster.membership import Membership
 from poolwarden_collector.shell.cluster.names import Names
 from poolwarden_collector.shell.loop import ready as on
 from poolwarden_collector.shell.loop.engine_loop import EngineLoop
-from poolwarden_collector.shell.loop.service import Service
+from poolwarden_collector.shell.loop.ownerships import Ownerships
 from poolwarden_collector.shell.loop.shared_service import SharedService
 from poolwarden_collector.shell.queue.inbox import Inbox
 from poolwarden_lab.virtual.collector.collector import SimCollector
 from poolwarden_lab.virtual.collector.ledger import Commit, Ledger
 from poolwarden_lab.virtual.collector.points import CollectorKilled, Saboteur
+from poolwarden_lab.virtual.collector.process import Still
 from poolwarden_lab.virtual.collector.surroundings import Counters, Settings, Surroundings
 from poolwarden_lab.virtual.several.archive import LedgerArchive, Told
-from poolwarden_lab.virtual.several.keeper import Keeper
 from poolwarden_lab.virtual.several.process_loop import ProcessGone, ProcessLoop
 from poolwarden_lab.virtual.several.store import PointedStore
 
@@ -62,36 +64,50 @@ class SharedShell(SimCollector):
         super().__init__(world, saboteur)
         self.ledger, self.settings, self.counters = ledger, settings, counters
         self.etcd, self.names = etcd, names
-        self.loop = ProcessLoop(lambda: world.now, world.at)  # type: ignore[abstract]
+        self.loop = ProcessLoop(lambda: world.now, world.at, lambda: self.now)  # type: ignore[abstract]
         self.loop.at_await = self._at_await
-        self.membership = Membership(names, node, address_of(node), lambda: world.now)
-        self.roster = Roster(settings.config(), world.lot() + 1, lambda: world.now, one_of_several=True)
-        self.roster.right = lambda: self.membership.right(world.now).why_not
+        self.membership = Membership(names, node, address_of(node), lambda: self.boottime)
+        self.roster = Roster(settings.config(), world.lot() + 1, lambda: self.now, one_of_several=True)
         self.equip(node)
-        self.inbox = Inbox(lambda: world.now)
+        self.inbox = Inbox(lambda: self.now)
         archive = LedgerArchive(ledger, lambda: world.now, self._epoch_of, told, self._archived)
-        self.store = PointedStore(etcd, names, lambda: world.now, self._at_commit)
+        self.store = PointedStore(etcd, names, lambda: self.now, self._at_commit)
         self.service = _Service(self, archive)
-        self.keeper = Keeper(self)
+        heard: Any = self.sessions  # what production asks of its own
+        self.ownerships = Ownerships(
+            etcd,
+            names,
+            self.membership,
+            self.service,
+            load=lambda: len(heard),
+            now=lambda: self.boottime,
+            sessions=heard,
+            lot=world.lot,
+        )
         self.service.on_absence(self.fencer.cut_off)
         self.service.on_stand_down(self.fencer.cut_off)
-        self.service.on_loss(self.keeper.lost)
-        self.service.on_give_up(self.keeper.give_up)
 
     def start(self) -> None:
         """Join the others, and guard what it comes to own."""
         self.loop.own(self._run())
-        self.loop.own(self.keeper.stay())
-        self.loop.own(self.keeper.look_after())
         self.later(self.settings.policy.probe_interval, self.probe_targets)
 
     async def _run(self) -> None:
         await self.service.begin()
+        self.ownerships.start()
         await self.service.run()
 
-    def beside(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do it beside everything else; its error ends the run."""
-        self.loop.own(work)
+    def stop(self) -> None:
+        """SIGTERM: it hands over what may be moved, gives its lease up, and ends."""
+
+        def begin() -> None:
+            self.loop.own(self._stop())
+
+        self.enter(begin)
+
+    async def _stop(self) -> None:
+        await self.ownerships.leave()
+        self.die()
 
     # ------------------------------------------------------------------------------------------ life
 
@@ -99,8 +115,8 @@ class SharedShell(SimCollector):
         self.loop.end()
         super().ended()
 
-    def freeze(self) -> None:
-        super().freeze()
+    def freeze(self, how: Still = Still.STOPPED) -> None:
+        super().freeze(how)
         self.loop.stand_still()
 
     def thaw(self) -> None:
@@ -113,6 +129,10 @@ class SharedShell(SimCollector):
         except CollectorKilled:
             self.die()
             raise ProcessGone from None
+
+    def at_launch(self) -> None:
+        self.counters.effects += 1
+        self.may_die("effect", "before", self.counters.effects, "Launch")
 
     def _at_await(self) -> None:
         self.counters.awaits += 1
@@ -139,10 +159,7 @@ class SharedShell(SimCollector):
 
     def owner_of(self, pool: PoolId) -> Elsewhere | None:
         """Who has a pool, as this collector knows it; None: it has."""
-        if self.roster.owns(pool):
-            return None
-        self.keeper.announced.add(pool)
-        return self.keeper.owner_of(pool) or NOBODYS
+        return self.ownerships.owner_of(pool)
 
     # ------------------------------------------------------------------------------------------ the service's
 
@@ -158,7 +175,8 @@ class SharedShell(SimCollector):
     def forget(self, pool: PoolId, why: str) -> None:
         self.fencer.cut_off(pool)
         self._performer.forget(pool)
-        self.sessions.send_on(pool, Elsewhere("", "", why))
+        owner = self.roster.elsewhere(pool)
+        self.sessions.send_on(pool, replace(owner, reason=owner.reason if owner.address else why))
 
     def broke(self, pool: PoolId, error: Exception) -> None:
         """A step was dropped."""
@@ -185,14 +203,16 @@ class _Service(SharedService):
     """Production's service, whose clocks are the world's and whose disk takes no time."""
 
     def __init__(self, shell: SharedShell, archive: LedgerArchive) -> None:
-        super().__init__(shell.roster, shell.inbox, archive, shell, shell.store, anchors=lambda: shell.anchors)
         self._shell = shell
+        super().__init__(shell.roster, shell.inbox, archive, shell, shell.store, anchors=lambda: shell.anchors)
         self.loop = EngineLoop(self.roster, shell.settings.devices, *self._clocks())  # a world's devices are in no file
         self.processor_s = shell.loop.time  # a turn ends with each instant of the world's time
 
     def _clocks(self) -> tuple[Ms, Ms]:
-        now = self.roster.now()
-        return now, now
+        return self._shell.now, self._shell.boottime
+
+    def _devices(self) -> dict[str, FenceDevice]:
+        return {each.name: each for devices in self._shell.settings.devices.values() for each in devices}
 
     async def write(self, call: Callable[..., Any], *args: Any, **named: Any) -> Any:
         if self._shell.ledger.slow_ms:
@@ -203,24 +223,3 @@ class _Service(SharedService):
         super()._do(act)
         if isinstance(act, on.Broke):
             self._shell.broke(act.happening.pool, act.error)
-
-    async def rest(self, pool: PoolId) -> bool:
-        """Take no event of this pool from here on, and be between two of them; false: it is another's already."""
-        while True:
-            await self._free(pool)
-            async with self._between_events:
-                if not self.roster.owns(pool):
-                    return False
-                if pool not in self._open:
-                    self._open.add(pool)
-                    self._inbox.hold(pool)
-                    return True
-
-    def hand_off(self, pool: PoolId, why: str) -> None:
-        """It rests, and is another's now."""
-        self._release(pool, why)
-        self.go_on(pool)
-
-    def go_on(self, pool: PoolId) -> None:
-        """It rested, and goes on."""
-        Service._over(self, pool)

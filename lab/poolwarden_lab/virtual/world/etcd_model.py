@@ -185,7 +185,9 @@ class EtcdModel:
             return self._later(self.latency_ms, reply, Denied("authentication failed"))
         if isinstance(request, Txn) and (why := unfit(request)):
             return self._later(0, reply, Unfit(why))
-        member = next((each for each in self._up if self._reaches(client, each)), None)
+        reached = [each for each in self._up if self._reaches(client, each)]
+        # A client asks one endpoint after the other: of those that it reaches one that has the others is found.
+        member = next((each for each in reached if self._serves(each)), next(iter(reached), None))
         if member is None:
             return self._later(self.deadline_ms, reply, Unavailable("no endpoint of etcd takes a connection"))
         fault, until = self._fault(client), self._now() + self.deadline_ms

@@ -36,6 +36,7 @@ from poolwarden_lab.virtual.faults.devices import FenceFaults
 from poolwarden_lab.virtual.faults.links import LinkFaults
 from poolwarden_lab.virtual.faults.local_root import LocalRoot
 from poolwarden_lab.virtual.faults.machines import HostFaults
+from poolwarden_lab.virtual.faults.several import SeveralFaults
 from poolwarden_lab.virtual.faults.toolstacks import ToolstackFaults
 from poolwarden_lab.virtual.several.cluster import Cluster
 from poolwarden_lab.virtual.several.shared_shell import SharedShell
@@ -63,6 +64,7 @@ class World(
     LinkFaults,
     FenceFaults,
     CollectorFaults,
+    SeveralFaults,
     Surroundings,
 ):
     """See the module's words."""
@@ -310,6 +312,11 @@ class World(
     def story(self) -> str:
         """The log for people."""
         return "\n".join(f"{line.ms / 1000:9.3f} {line.source:<14} {line.text}" for line in self.log())
+
+    def close(self) -> None:
+        """Nothing of it goes on."""
+        if self.cluster is not None:
+            self.cluster.close()
 
     def finish(self) -> None:
         """The end of a run: what must hold of the whole of it. Raises InvariantBroken."""
