@@ -98,12 +98,15 @@ class OperatorLink:
 
     async def follow(self) -> AsyncIterator[Entry]:
         """Every entry from the first on, then live ones, for ever."""
-        after = 0
+        after, told = 0, set[tuple[str, int]]()
         while True:
             with contextlib.suppress(grpc.aio.AioRpcError):
                 async for message in self._stub.Follow(pb.HistoryRequest(after_seq=after, limit=100_000)):
-                    after = message.seq
-                    yield entry_of(message)
+                    # Of several collectors each numbers its own entries: after a break all of them are read again.
+                    after = 0 if message.collector else message.seq
+                    if (message.collector, message.seq) not in told:
+                        told.add((message.collector, message.seq))
+                        yield entry_of(message)
             await asyncio.sleep(_REDIAL_S)
 
 
