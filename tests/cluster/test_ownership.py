@@ -115,6 +115,29 @@ async def test_a_restored_etcd_hands_out_revisions_again_and_a_generation_helps(
     assert new.epoch > later.epoch
 
 
+@in_virtual_time
+async def test_who_goes_on_over_a_restored_etcd_leaves_no_hole_that_nobody_could_read(cluster: ModelCluster) -> None:
+    """Its lease, its name and its ownership are in the backup: only what it has recorded since is not."""
+    await _goes_on_over_a_restored_etcd(cluster, folds=False)
+    await _goes_on_over_a_restored_etcd(cluster, folds=True)
+
+
+async def _goes_on_over_a_restored_etcd(cluster: ModelCluster, *, folds: bool) -> None:
+    at, a, mine = await owner(cluster)
+    await a.commit(mine, seen(1))
+    backup = cluster.model.snapshot()
+    for number in range(2, 5):
+        await a.commit(mine, seen(number))
+    if folds:
+        record = (await carry_out(a.to, commits.read(at, POOL))).record
+        assert isinstance(await carry_out(a.to, mine.fold(record)), Durable)
+        await a.commit(mine, seen(5))
+    cluster.model.restore(backup)
+    done = await a.commit(mine, seen(6))
+    assert isinstance(done, Deposed) and "restored" in done.why
+    assert (await carry_out(a.to, commits.read(at, POOL))).last == 1, "it is read as of the backup"
+
+
 # ------------------------------------------------------------------------------------------------ handing over
 
 

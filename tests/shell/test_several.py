@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
+from poolwarden.v1 import enrolment_pb2 as enrolment
+from poolwarden.v1 import enrolment_pb2_grpc as enrolment_rpc
 from poolwarden.v1 import operator_pb2 as pb
 from poolwarden_collector.shell.operators import several
 from poolwarden_collector.shell.operators.neighbours import Links, NotAnswered
@@ -305,3 +308,36 @@ async def test_what_came_of_a_command_is_known_to_its_owner_where_who_was_asked_
         etcd.gone.add("hall-a")
         outcome = await c.stub.Outcome(pb.OutcomeRequest(id=wanted))
         assert (outcome.state, outcome.collector) == ("done", "hall-b")
+
+
+@pytest.mark.slow
+async def test_a_host_of_another_collector_is_denied_by_its_name_wherever_that_is_asked(tmp_path: Path) -> None:
+    """Its name may be all of hex digits, and is no serial number for that."""
+    async with halls(tmp_path) as (etcd, [a, b]):
+        record = b.rig.parts.service.roster.pools[POOLS[1]].record
+        record.hosts[HOSTS[1]] = replace(record.hosts[HOSTS[1]], name="db01")
+        async with grpc.aio.insecure_channel(f"unix:{a.rig.config.operator_socket}") as channel:
+            said = enrolment_rpc.EnrolmentsStub(channel)
+
+            def deny(given: str) -> Any:
+                return said.DenyCertificate(enrolment.DenyCertificateRequest(serial=given, actor="anna"))
+
+            reply = await deny("db01")
+            assert not reply.accepted and "stream is at collector hall-b" in reply.text
+            assert not a.rig.parts.enrolments.registry.ledger.denied
+            assert (await said.ListKeys(enrolment.ListKeysRequest(pool="silver"))).keys == []
+            unheard = await refused(said.ListKeys(enrolment.ListKeysRequest(pool="lead")))
+            assert unheard.code() is grpc.StatusCode.NOT_FOUND
+            etcd.elsewhere["hall-b"] = "127.0.0.1:1"
+            with pytest.raises(grpc.aio.AioRpcError) as error:
+                await deny("db01")
+            away = error.value
+            assert away.code() is grpc.StatusCode.ABORTED and "does not answer" in str(away.details())
+            assert (await deny("4f" * 10)).text == "denied: 1 certificate, of no host that is known here"
+
+
+async def test_who_names_no_collector_is_told_where_they_stand(tmp_path: Path) -> None:
+    async with halls(tmp_path, 1) as (_, [a]):
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await a.stub.Command(pb.CommandRequest(drain=pb.Drain(collector="hall-x")))
+        assert str(error.value.details()).endswith("there is: hall-a\n\npoolwarden collectors")

@@ -64,6 +64,7 @@ class PoolTail:
     entries: tuple[Entry, ...] = ()
     numbers: tuple[int, ...] = ()  # of each of them
     telling: Telling = Telling()
+    newest: int = 0  # the number of the newest commit; 0: all are folded
 
 
 def commit_text(
@@ -179,7 +180,7 @@ def tail_of(kept: Kept, pool: PoolId) -> PoolTail:
 
 def with_commits(names: Names, tail: PoolTail, commits: Iterable[Kept]) -> PoolTail:
     """And the commits after it, none of which may be missing. Raises Unreadable."""
-    record, last, alerts, telling = tail.record, tail.last, dict(tail.alerts), tail.telling
+    record, last, alerts, telling, newest = tail.record, tail.last, dict(tail.alerts), tail.telling, 0
     entries: list[Entry] = []
     numbers: list[int] = []
     for kept in commits:
@@ -197,7 +198,7 @@ def with_commits(names: Names, tail: PoolTail, commits: Iterable[Kept]) -> PoolT
         at = str(said.get("at", ""))
         ended = take_alerts(alerts, _alerts_of(kept, said), at, last + 1)
         telling = after(telling, found, ended, _occasions_of(kept, said), at, last + 1)
-        last = _last_of(kept, said, last)
+        newest, last = last + 1, _last_of(kept, said, last)
     shots = take_shots(tail.shots, entries)
     return replace(
         tail,
@@ -208,6 +209,7 @@ def with_commits(names: Names, tail: PoolTail, commits: Iterable[Kept]) -> PoolT
         entries=tuple(entries),
         numbers=tuple(numbers),
         telling=telling,
+        newest=newest,
     )
 
 

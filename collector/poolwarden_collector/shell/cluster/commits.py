@@ -45,6 +45,7 @@ from poolwarden_collector.shell.cluster.etcd import (
     Holds,
     InDoubt,
     Kept,
+    Present,
     Put,
     Txn,
     TxnDone,
@@ -59,6 +60,7 @@ from poolwarden_collector.shell.cluster.telling import Told, after, take_alerts,
 FOLD_EVERY = 256  # entries
 FOLD_AFTER_MS: Ms = 3_600_000
 _AT_ONCE = 64  # commits of one read
+_RESTORED = "etcd lacks what this collector has recorded: it was restored"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,8 @@ class PoolJournal:
         self.closed = ""  # why nothing is written any more
         self._names = names
         self._record_revision = tail.record_revision
+        self._newest = tail.newest
+        self._fold_in_doubt = False
         self._open: Commit | None = None
         self._sent = False
 
@@ -164,6 +168,8 @@ class PoolJournal:
         key, record = self._names.commit(self.owned.pool, first), self._names.record(self.owned.pool)
         # safety: as long as nothing has this number or had it before a fold, and never after another is the owner.
         compare = (*self.owned.compare, Created(key, 0), Unchanged(record, self._record_revision))
+        # safety: an etcd that was restored lacks what came before; a hole in the numbers is read by nobody.
+        compare += (Present(self._names.commit(self.owned.pool, self._newest)),) if self._newest else ()
         return Txn(compare, (Put(key, value),), (*self._who(), Get(key), Get(record)))
 
     def attempt(self) -> Exchange[Outcome]:
@@ -190,12 +196,13 @@ class PoolJournal:
         if there is not None and id_of(there) == commit.id:
             return self._durable(commit)  # an earlier sending had arrived
         revision = record.modified if record is not None else 0
-        if there is None and revision != self._record_revision:
+        if there is None and revision != self._record_revision and self._fold_in_doubt:
             # A fold, whose answer was lost, has arrived: it ends before this number, and no sending before it can come.
-            self._record_revision = revision
+            self._record_revision, self._newest, self._fold_in_doubt = revision, 0, False
             self._open = replace(commit, txn=self._txn(commit.first, commit.value))
             return (yield from self.attempt())
-        return self._over(f"number {commit.first} is taken by a commit of somebody else")
+        taken = f"number {commit.first} is taken by a commit of somebody else"
+        return self._over(taken if there is not None else _RESTORED)
 
     def _look(self, commit: Commit, why: str) -> Exchange[Outcome]:
         """Is it there already, and the pool still this collector's? Not to find it proves nothing."""
@@ -234,17 +241,20 @@ class PoolJournal:
         try:
             done: TxnDone = yield txn
         except InDoubt as doubt:
+            self._fold_in_doubt = True
             return Undecided(str(doubt))  # nothing waits for it
         except EtcdError as error:
             return NotDone(str(error))
         if done.succeeded:
-            self._record_revision, self.since_fold = done.revision, 0
+            self._record_revision, self.since_fold, self._newest, self._fold_in_doubt = done.revision, 0, 0, False
             return Durable(self.last, self.last)
         owner, generation, there = (each.one for each in done.found)
         if why := self._lost(owner, generation):
             return self._over(why)
+        if not self._fold_in_doubt:
+            return self._over(_RESTORED)
         # A fold before, whose answer was lost, has arrived: the next one is on top of that.
-        self._record_revision = there.modified if there is not None else 0
+        self._record_revision, self._newest = there.modified if there is not None else 0, 0
         self.since_fold = self.last - (last_in(there) if there is not None else 0)
         return Undecided("an earlier fold has arrived")
 
@@ -271,7 +281,7 @@ class PoolJournal:
 
     def _durable(self, commit: Commit) -> Durable:
         self._open = None
-        self.last = commit.last
+        self.last, self._newest = commit.last, commit.first
         self.since_fold += len(commit.entries)
         self.shots = take_shots(self.shots, commit.entries)
         ended = take_alerts(self.alerts, commit.alerts, commit.at, commit.first)

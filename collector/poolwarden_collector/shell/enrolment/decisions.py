@@ -146,7 +146,7 @@ class Decisions:
             ended = [replace(key, state=DENIED, text=f"denied by {by.actor}{by.why}") for key in keys]
             pool = keys[-1].pool if keys else self._registry.around.pool_of(whose)
             count = f"{len(serials)} certificate{'s' * (len(serials) != 1)}"
-            text = f"denied: {count} of host {whose}" if whose else f"denied: {count}"
+            text = f"denied: {count} of host {whose}" if whose else f"denied: {count}, of no host that is known here"
             said = f"{by.actor}: {text} ({', '.join(sorted(serials)) or 'none'}){by.why}"
             over = [AlertResolved(key_of_alert(key), "it was denied") for key in keys]
             entry = noted("denied", said, by.actor, host=whose, reason=by.reason)

@@ -188,6 +188,8 @@ class OperatorApi(rpc.OperatorServicer):
         """Be one of several collectors, which are asked as well from now on."""
         self._several = Several(neighbours, Links(lambda: self._roster.config.tls), self._naming)
         self._collectors = Collectors(self._roster, self._several, self._version)
+        if self._enrolments is not None:
+            self._enrolments.join(self._several)
 
     @property
     def several(self) -> bool:

@@ -4,6 +4,7 @@ Rules
 -----
 * Who asks is what the request says on the socket, and the certificate's name on an address (tls.py), as for commands.
 * What cannot be is an answer with a sentence; a name that names nothing is a mistake, as everywhere.
+* Any of several collectors is asked: a name is looked up at all of them, as for commands (several.py).
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ import grpc
 
 from poolwarden.v1 import enrolment_pb2 as pb
 from poolwarden.v1 import enrolment_pb2_grpc as rpc
-from poolwarden_collector.core.model.values import PoolId
+from poolwarden.v1 import operator_pb2
+from poolwarden_collector.core.model.values import HostId, PoolId
 from poolwarden_collector.shell.enrolment.authority import CannotSign, fingerprint
-from poolwarden_collector.shell.enrolment.decisions import By, Mistake
+from poolwarden_collector.shell.enrolment.decisions import By, Mistake, serial_from
 from poolwarden_collector.shell.enrolment.enrolment import machine_of
 from poolwarden_collector.shell.enrolment.identity import is_uuid
+from poolwarden_collector.shell.operators.access import Denied
 from poolwarden_collector.shell.operators.names import Ambiguous, Names, Unknown
+from poolwarden_collector.shell.operators.wrong import Wrong
 from poolwarden_collector.shell.store.enrolment_tables import HostKey, Token
 from poolwarden_collector.shell.store.journal import JournalError
 
@@ -31,8 +35,10 @@ if TYPE_CHECKING:
     from poolwarden_collector.shell.config.enrolment import EnrolmentSettings
     from poolwarden_collector.shell.enrolment.assembly import Enrolments
     from poolwarden_collector.shell.enrolment.authority import Authority as SigningAuthority
+    from poolwarden_collector.shell.operators.several import Several
 
 _REASON = 2_000
+_SERIAL = 16  # hex digits: so many are no host's name
 _Q = TypeVar("_Q")
 _A = TypeVar("_A")
 _CODES: dict[type[Exception], grpc.StatusCode] = {
@@ -40,6 +46,7 @@ _CODES: dict[type[Exception], grpc.StatusCode] = {
     Ambiguous: grpc.StatusCode.FAILED_PRECONDITION,
     CannotSign: grpc.StatusCode.FAILED_PRECONDITION,
     Mistake: grpc.StatusCode.INVALID_ARGUMENT,
+    Denied: grpc.StatusCode.PERMISSION_DENIED,
     JournalError: grpc.StatusCode.INTERNAL,
 }
 
@@ -51,11 +58,13 @@ def _answered(method: Callable[[Any, _Q], Awaitable[_A]]) -> Callable[[Any, _Q, 
     async def call(self: Any, request: _Q, context: Any) -> _A:
         try:
             return await method(self, request)
+        except Wrong as error:
+            await context.abort(error.code, str(error))
         except tuple(_CODES) as error:
             code = next(code for kind, code in _CODES.items() if isinstance(error, kind))
             step = f"\n\n{error.next_step}" if isinstance(error, Mistake) and error.next_step else ""
             await context.abort(code, f"{error}{step}")
-            raise AssertionError("grpc's abort does not return") from None
+        raise AssertionError("grpc's abort does not return")
 
     return call
 
@@ -67,6 +76,11 @@ class EnrolmentsApi(rpc.EnrolmentsServicer):
         self.of = enrolments
         self._decisions = enrolments.decisions
         self._roster = roster
+        self._several: Several | None = None  # None: this collector is alone
+
+    def join(self, several: Several) -> None:
+        """Be one of several collectors, which have pools and hosts of names that this one does not know."""
+        self._several = several
 
     def _set_up(self) -> tuple[EnrolmentSettings, SigningAuthority]:
         settings, authority = self._roster.config.enrolment, self.of.authority
@@ -79,16 +93,16 @@ class EnrolmentsApi(rpc.EnrolmentsServicer):
     async def Authority(self, request: pb.AuthorityRequest) -> pb.AuthorityReply:  # noqa: N802
         settings, authority = self._set_up()
         root = await asyncio.to_thread(authority.root)
-        mode = self._roster.config.policy_of(PoolId(self._pool(request.pool))).mode
+        mode = self._roster.config.policy_of(PoolId(await self._pool(request.pool))).mode
         return pb.AuthorityReply(ca_fingerprint=fingerprint(root), address=settings.enrol_at, mode=mode)
 
     @_answered
     async def CreateToken(self, request: pb.CreateTokenRequest) -> pb.CreateTokenReply:  # noqa: N802
         settings, authority = self._set_up()
         by, host = _by(request), request.host_uuid.strip()
-        host = self._host(host) if host else ""
+        host = (await self._host(host))[0] if host else ""
         root = await asyncio.to_thread(authority.root)
-        pool, asked = self._pool(request.pool), (request.ttl_s, request.uses)
+        pool, asked = await self._pool(request.pool), (request.ttl_s, request.uses)
         token, text = await self._decisions.create_token(by, pool, *asked, host)
         return pb.CreateTokenReply(
             token=text,
@@ -100,7 +114,7 @@ class EnrolmentsApi(rpc.EnrolmentsServicer):
 
     @_answered
     async def ListTokens(self, request: pb.ListTokensRequest) -> pb.ListTokensReply:  # noqa: N802
-        pool = self._pool(request.pool) if request.pool else ""
+        pool = await self._pool(request.pool) if request.pool else ""
         return pb.ListTokensReply(tokens=[_token(*each) for each in self._decisions.tokens(pool)])
 
     @_answered
@@ -109,7 +123,7 @@ class EnrolmentsApi(rpc.EnrolmentsServicer):
 
     @_answered
     async def ListKeys(self, request: pb.ListKeysRequest) -> pb.ListKeysReply:  # noqa: N802
-        pool = self._pool(request.pool) if request.pool else ""
+        pool = await self._pool(request.pool) if request.pool else ""
         return pb.ListKeysReply(keys=[self._key(key) for key in self._decisions.all_keys() if pool in ("", key.pool)])
 
     @_answered
@@ -119,22 +133,52 @@ class EnrolmentsApi(rpc.EnrolmentsServicer):
     @_answered
     async def DenyCertificate(self, request: pb.DenyCertificateRequest) -> pb.EnrolmentReply:  # noqa: N802
         by, given = _by(request), request.serial.strip()
+        serial, host, owner = await self._denied(given)
+        reply = await _said(self._decisions.deny(by, serial, host))
+        if owner and owner != self._roster.config.name:
+            # Of a certificate that was made by hand only its open stream tells, which is not here.
+            reply.text += (
+                f"; the host's stream is at collector {owner}: a certificate that no collector has made is denied by "
+                "its serial number, or there"
+            )
+        return reply
+
+    async def _denied(self, given: str) -> tuple[str, HostId, str]:
+        """What is meant: a certificate's serial number, or a host, and whose it is (empty: not known)."""
         try:
-            serial, host = "", self._host(given)
+            return ("", *await self._host(given))
         except Unknown:
-            serial, host = given, ""
-        return await _said(self._decisions.deny(by, serial, host))
+            return given, "", ""
+        except Wrong:
+            # safety: a collector that is away keeps nobody from denying what cannot be a host's name.
+            if len(serial_from(given)) < _SERIAL:
+                raise
+            return given, "", ""
 
     def _names(self) -> Names:
         return Names(self._roster.pools, {pool: special.name for pool, special in self._roster.config.pools.items()})
 
-    def _pool(self, text: str) -> str:
-        """A pool of which no agent has come yet is named by its UUID. Raises Unknown, Ambiguous."""
-        return text if is_uuid(text) else self._names().pool(text)
+    async def _pool(self, text: str) -> str:
+        """A pool of which no agent has come yet is named by its UUID. Raises Unknown, Ambiguous, Wrong."""
+        if is_uuid(text):
+            return text
+        if self._several is None:
+            return self._names().pool(text)
+        _, place = await self._several.place(operator_pb2.CommandRequest(dry_run=operator_pb2.DryRun(pool=text)))
+        return place.pool_uuid
 
-    def _host(self, text: str) -> str:
-        """A host's UUID. Raises Unknown, Ambiguous."""
-        return text if is_uuid(text) else self._names().host(text)[1]
+    async def _host(self, text: str) -> tuple[HostId, str]:
+        """A host's UUID, and which collector has its pool. Raises Unknown, Ambiguous, Wrong."""
+        if self._several is None:
+            return (text if is_uuid(text) else self._names().host(text)[1]), ""
+        asked = operator_pb2.CommandRequest(host_why=operator_pb2.HostWhy(host=text))
+        try:
+            owner, place = await self._several.place(asked)
+        except (Unknown, Wrong):
+            if not is_uuid(text):
+                raise
+            return text, ""
+        return place.host_uuid, owner
 
     def _key(self, key: HostKey) -> pb.HostKey:
         made = self.of.registry.ledger.newest(key.key)

@@ -301,7 +301,7 @@ class Several:
         if collector not in members:
             near = did_you_mean(collector, members)
             there = ", ".join(sorted(members)) or "none: etcd has not been looked at yet"
-            raise Unknown(f"there is no collector {collector!r}{near}; there is: {there}")
+            raise Unknown(f"there is no collector {collector!r}{near}; there is: {there}\n\npoolwarden collectors")
         return members[collector]
 
     # ------------------------------------------------------------------------------------------------ commands
