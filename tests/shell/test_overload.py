@@ -187,7 +187,7 @@ async def test_more_agents_than_it_can_let_in(stage: Any) -> None:
         found = entries(site.state, before)
         own = [each for each in found if each[1] in ACCUSED]
         assert not own, "\n".join(map(str, own[:40]))
-        assert len(took) >= 2, "an operator is answered meanwhile"
+        assert took, "an operator is answered by a collector that has a twentieth of a core"
         assert not any("closed" in why for why in cut), f"connections that wait were shut: {cut}"
     finally:
         await link.close()

@@ -18,9 +18,8 @@ class Readers:
 
     def __init__(self) -> None:
         self.now_s = 0.0
-        self.late = False
         self.read: list[int] = []
-        self.turns = ReadingTurns(lambda: self.late, lambda: self.now_s)
+        self.turns = ReadingTurns(lambda: self.now_s)
 
     def message(self, stream: int) -> Callable[[], None]:
         def read() -> None:
@@ -28,6 +27,10 @@ class Readers:
             self.read.append(stream)
 
         return read
+
+    def spent(self) -> None:
+        """Reading has had its time: what comes now waits for the next turn."""
+        self.turns._credit_s = -1.0
 
     def begin(self, *streams: int) -> list[asyncio.Task[None]]:
         return [
@@ -61,21 +64,9 @@ async def test_many_at_once_take_a_share_of_each_turn_and_their_order_stays() ->
     assert readers.read == [*range(40)] and readers.turns.oldest() is None
 
 
-async def test_while_the_engine_is_late_one_is_read_in_a_turn() -> None:
-    readers = Readers()
-    readers.late = True
-    waiting = readers.begin(1, 2, 3)
-    await asyncio.sleep(0)
-    for read in range(3):
-        assert len(readers.read) == read
-        await asyncio.sleep(0)
-    await asyncio.gather(*waiting)
-    assert readers.read == [1, 2, 3]
-
-
 async def test_what_reading_raises_is_its_readers_and_the_others_go_on() -> None:
     readers = Readers()
-    readers.late = True
+    readers.spent()
 
     def broken() -> None:
         raise ValueError("nonsense")
@@ -90,7 +81,7 @@ async def test_what_reading_raises_is_its_readers_and_the_others_go_on() -> None
 
 async def test_the_last_words_of_a_stream_that_ends_are_read_once() -> None:
     readers = Readers()
-    readers.late = True
+    readers.spent()
     one, other = readers.begin(1, 2)
     await asyncio.sleep(0)
     other.cancel()
@@ -103,7 +94,7 @@ async def test_the_last_words_of_a_stream_that_ends_are_read_once() -> None:
 
 async def test_a_reader_that_was_cancelled_leaves_nothing_behind() -> None:
     readers = Readers()
-    readers.late = True
+    readers.spent()
     one, other = readers.begin(1, 2)
     await asyncio.sleep(0)
     one.cancel()

@@ -130,7 +130,7 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
         self._transits: dict[int, tuple[Ms, Ms, PoolId]] = {}  # of each stream's newest message: arrival and transit
         self._folding: dict[int, Session] = {}  # streams of which a report waits to be handed on, by their numbers
         self._speaking: Counter[Peer] = Counter()
-        self._reading = ReadingTurns(lambda: len(inbox) > MANY_UNTAKEN)
+        self._reading = ReadingTurns()
         self._entrance = Entrance(roster.now, self._is_late, lambda pool: sessions.has_pool(pool))
         self._watch = CallWatch(roster.now)
         self._doorkeeper: asyncio.Task[None] | None = None

@@ -11,7 +11,8 @@ Rules
 * A message has arrived when gRPC gave it here, however late it is read. ``oldest`` tells since when one waits: nobody
   is silent for what came later. Nor is a host of whose stream one waits, since the one before that: what gRPC gave here
   right after that may have come long before (gateway.py, unread).
-* While the engine is late (``late``) one message is read in each turn: what is read is only put into its queue.
+* Also while the engine is late: of the reports of a stream that wait for it the newest is kept (queue/inbox.py), so
+  what it is late with does not grow.
 * The last message of a stream that ends is read as it ends: it may be a goodbye.
 """
 
@@ -38,10 +39,9 @@ class _Place:
 
 
 class ReadingTurns:
-    """Reads at once or in a later turn; ``late``: has the engine more to take than it can."""
+    """Reads at once or in a later turn."""
 
-    def __init__(self, late: Callable[[], bool] = lambda: False, clock: Callable[[], float] = time.monotonic) -> None:
-        self._late = late
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._line: dict[int, _Place] = {}  # by the numbers of the streams, in the order of arrival
         self._credit_s = TURN_S  # of time to read in at once
@@ -53,7 +53,7 @@ class ReadingTurns:
         began = self._clock()
         self._credit_s = min(TURN_S, self._credit_s + SHARE * (began - self._as_of))
         self._as_of = began
-        if not self._line and self._credit_s > 0 and not self._late():
+        if not self._line and self._credit_s > 0:
             try:
                 read()
             finally:
@@ -93,7 +93,7 @@ class ReadingTurns:
         until = self._clock() + TURN_S
         while self._line:
             self._do(self._line.pop(next(iter(self._line))))
-            if self._late() or self._clock() >= until:
+            if self._clock() >= until:
                 break
         self._credit_s, self._as_of = 0.0, self._clock()
         self._go_on()
