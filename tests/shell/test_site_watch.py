@@ -12,12 +12,17 @@ import pytest
 from tests.cluster.clusters import ModelCluster, in_virtual_time
 from tests.cluster.contract import Collector, names
 from tests.core.decision.test_site import Pools
+from tests.core.pool import Guarded
 
 from poolwarden_collector.core.decision.storm_brake import Blind, Braked, Silence, judge_sites, silence_of
 from poolwarden_collector.core.model.policy import Policy
+from poolwarden_collector.core.model.takeover import LeftBehind
+from poolwarden_collector.core.state.live import PoolLive
+from poolwarden_collector.core.state.taken_over import SHORTEST_QUIET_MS
 from poolwarden_collector.shell.agents.roster import Roster
 from poolwarden_collector.shell.cluster.membership import stay
 from poolwarden_collector.shell.cluster.names import Names
+from poolwarden_collector.shell.cluster.site_sums import EVERY_MS
 from poolwarden_collector.shell.config.config import load
 from poolwarden_collector.shell.loop.site_watch import GRACE_MS, SiteWatch
 
@@ -241,6 +246,19 @@ def test_pools_that_were_taken_over_a_moment_ago_say_nothing_of_silence() -> Non
     assert whole == Silence(6, 0, 12, 6, 3, policy.storm_pools, policy.storm_percent)
     part = silence_of(pools.values(), {"p0", "p5"}, w.now, {})[""]
     assert part == replace(whole, young=2, agents=8, silent=4, silent_pools=2)
+
+
+def test_a_pool_is_young_until_its_quiet_time_ends_and_is_counted_before_that(tmp_path: Any) -> None:
+    """Else each takeover at a small site would be told as a collector that does not see, once nothing is quiet."""
+    roster = Roster(load(write_config(tmp_path)), 1, lambda: 0, one_of_several=True)
+    known = Guarded(policy=Policy(quiet_time=QUIET_MS)).pool
+    pool = known.record.pool
+    roster.take_charge(pool, 7, 1_000, LeftBehind())
+    roster.pools = {pool: replace(known, live=PoolLive())}
+    assert roster.young(QUIET_MS - 5_000) == {pool}, "no host has said Hello"
+    roster.pools = {pool: known}
+    young = [at for at in range(1_000, 1_000 + QUIET_MS, 500) if roster.young(at)]
+    assert young[0] == 1_000 and 10_000 < young[-1] < 1_000 + SHORTEST_QUIET_MS - 2 * EVERY_MS
 
 
 @pytest.mark.parametrize("silent", [False, True])

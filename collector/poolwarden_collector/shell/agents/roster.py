@@ -18,6 +18,7 @@ from poolwarden_collector.core.model.policy import Policy
 from poolwarden_collector.core.model.takeover import LeftBehind
 from poolwarden_collector.core.model.values import HostId, Ms, PoolId
 from poolwarden_collector.core.state.live import Pool, Site
+from poolwarden_collector.core.state.snapshot import Snapshot
 from poolwarden_collector.shell.agents.charge import Charge
 from poolwarden_collector.shell.agents.elsewhere import NOBODYS, Elsewhere
 from poolwarden_collector.shell.agents.messages.bounds import Limits
@@ -34,6 +35,7 @@ _AT_ENTRANCE = (
     "guarded meanwhile. Give it a faster processor, or another collector some of its pools (docs/limits.md)"
 )
 _WAITS = "{} fence runs wait for their turn, the longest for {:.0f} s: poolwarden doctor"
+COUNTED_MS: Ms = 2_500  # until all collectors have read a site's counts, each once a second
 LONG_WAIT_MS: Ms = 5_000  # of a fence run that something waits for, and of an agent that is not let in
 _FOLDED = "a pool writes too much: {} entries that only inform were counted instead of written since the start"
 
@@ -234,12 +236,21 @@ class Roster:
         return began + policy.quiet_time
 
     def young(self, now: Ms) -> frozenset[PoolId]:
-        """Pools that this collector has taken over so lately that nobody can have been found silent there."""
+        """Pools that this collector has taken over so lately that nobody can have been found silent there.
+
+        Where every host has said Hello that ends early, with the pool's quiet time. A pool is counted ``COUNTED_MS``
+        before that is over: the site's sum must have it by then, else the pool is told to be unseen.
+        """
         return frozenset(
-            pool
-            for pool, charge in self._charges.items()
-            if now < min(self.quiet_until(pool), charge.started_at + self.config.policy_of(pool).quiet_time)
+            pool for pool, charge in self._charges.items() if now + COUNTED_MS < self._young_until(pool, charge, now)
         )
+
+    def _young_until(self, pool: PoolId, charge: Charge, now: Ms) -> Ms:
+        planned = min(self.quiet_until(pool), charge.started_at + self.config.policy_of(pool).quiet_time)
+        known = self.pools.get(pool)
+        if known is None or now >= planned:
+            return planned
+        return min(planned, Snapshot(known, now, self.site(pool)).quiet_until)
 
     def be_quiet_again(self, now: Ms, pool: PoolId | None = None) -> None:
         """The collector was away (from this pool): what it remembers of agents' silence is its own."""
