@@ -506,3 +506,24 @@ async def any_machine(cluster: Any, folder: Path) -> None:
 
 def test_the_pools_come_back_to_any_machine(tmp_path: Path) -> None:
     on_the_model(any_machine, tmp_path)
+
+
+async def any_machine_cut_off(cluster: Any, folder: Path) -> None:
+    """What a move to an empty state directory leaves when it is cut off is not taken for its end."""
+    one, two, to, at = Single(folder, "one").filled(), Single(folder, "two"), cluster.client("m"), names()
+    before = one.records()
+    await to_etcd(to, at, one.source)
+    with pytest.raises(InDoubt):
+        await to_sqlite(CutOff(to, 0, done=True), at, two.journal, "two")
+    with pytest.raises(Refused, match="has begun and not ended") as refused:
+        await to_etcd(to, at, two.source)
+    assert "store to-sqlite" in refused.value.step and {*await tails(to, at)} == {POOL, OTHER}
+    assert not (await to_sqlite(to, at, two.journal, "two")).already
+    assert two.records() == before
+    assert (await to_sqlite(to, at, two.journal, "two")).already
+    await to_etcd(to, at, two.source)
+    assert {pool: tail.record for pool, tail in (await tails(to, at)).items()} == before
+
+
+def test_a_move_to_an_empty_state_directory_that_is_cut_off_is_ended_by_another_run(tmp_path: Path) -> None:
+    on_the_model(any_machine_cut_off, tmp_path)

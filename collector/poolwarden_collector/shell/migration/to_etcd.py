@@ -174,6 +174,12 @@ def _todo(place: Place, journal: Journal) -> Todo:
             f"the move of collector {mark.collector} to this etcd has begun and not ended",
             "run this command there again, or use another prefix of [store]",
         )
+    if mark is not None and mark.way is Way.TO_SQLITE and not archive and not journal.pools():
+        # safety: what stands in etcd is all that there is of these pools, and a move from an empty file deletes it.
+        raise Refused(
+            "the move from this etcd to this state directory has begun and not ended, so no pool is here yet",
+            "end it first, then move them to etcd again: poolwarden-collector store to-sqlite",
+        )
     if archive:
         if mark is not None:
             return Todo.OPEN

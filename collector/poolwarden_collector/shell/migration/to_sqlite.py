@@ -93,8 +93,9 @@ def _is_here(place: Place, journal: Journal) -> bool:
             f"run it there: poolwarden-collector store {mark.way.value}",
         )
     if mark is not None and not here:
-        # Of a move to etcd that was cut off before this file became an archive nothing counts there.
-        return True
+        # Of a move to etcd that was cut off before this file became an archive nothing counts there. One from etcd has
+        # ended where the file has pools: it takes all of them at once.
+        return mark.way is Way.TO_ETCD or bool(journal.pools())
     if mark is None and not place.generation:
         raise Refused("etcd has no pools of collectors below this prefix", "look at [store]: endpoints and prefix")
     if not here and journal.pools():
