@@ -15,6 +15,7 @@ from poolwarden_collector.shell.config.store import StoreSettings
 from poolwarden_collector.shell.loop.neighbourhood import Neighbourhood
 from poolwarden_collector.shell.loop.ownership_alerts import OwnershipAlerts
 from poolwarden_collector.shell.loop.ownerships import Ownerships
+from poolwarden_collector.shell.loop.right_alerts import RightAlerts
 from poolwarden_collector.shell.loop.shared_service import SharedService
 from poolwarden_collector.shell.loop.site_watch import SiteWatch
 from poolwarden_collector.shell.operators.api import OperatorApi
@@ -30,6 +31,7 @@ class Several:
     ownerships: Ownerships
     neighbours: Neighbourhood
     sites: SiteWatch
+    sessions: Sessions
 
     def start(self) -> None:
         """Become a member, own pools, and count their agents for the others."""
@@ -44,8 +46,9 @@ class Several:
         return members, alone, 0 if right.why_not else right.until - now, member.standing is not None
 
     def tells(self, journal: Journal) -> None:
-        """Pools that no collector can guard are told of from now on; ``journal``: its own."""
+        """Pools that no collector can guard, or that nobody may act in, are told from now on; ``journal``: its own."""
         OwnershipAlerts(self.ownerships, self.service, journal)
+        RightAlerts(self.ownerships, self.service, journal, self.sessions)
 
     def joined(self, operators: OperatorApi) -> OwnerOf:
         """The operators' interface knows the others from now on; who has which pool."""
@@ -65,4 +68,4 @@ def one_of(
     right = lambda: membership.right(clock.awake_or_not_ms()).why_not  # noqa: E731
     sites = SiteWatch(etcd, names, membership, service.silence, clock.mono_ms, right)
     service.judge_by(sites.braked)
-    return Several(etcd, service, ownerships, Neighbourhood(etcd, names, ownerships, service, agents), sites)
+    return Several(etcd, service, ownerships, Neighbourhood(etcd, names, ownerships, service, agents), sites, sessions)

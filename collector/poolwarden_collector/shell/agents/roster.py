@@ -52,6 +52,7 @@ _NO_CONDITION = frozenset(
         "stalls",
         "unarchived",
         "right",
+        "without_right",
         "elsewhere",
         "right_until",
         "reload_refused",
@@ -137,6 +138,7 @@ class Roster:
         self.stalls: dict[PoolId, str] = {}  # of one of several: pools in which nothing can be made durable, and why
         self.unarchived = ""  # of one of several: why its own journal cannot be written; empty: it can
         self.right: Callable[[], str] = str  # of one of several: why it may act nowhere now; empty: it may
+        self.without_right: Callable[[], Ms] = int  # of one of several: for how long it may not act; 0: it may
         self.elsewhere: Callable[[PoolId], Elsewhere] = lambda _: NOBODYS  # of one of several: who has a pool
         self.right_until: Callable[[], Ms] = lambda: 1 << 62  # of one of several: until when, on CLOCK_BOOTTIME
         self.behind_ms: Ms = 0  # how long ago what was taken in last has arrived

@@ -21,6 +21,7 @@ from poolwarden_collector.core.model import epoch
 from poolwarden_collector.core.model.effects import AlertRaised, AlertResolved
 from poolwarden_collector.core.model.values import Ms, PoolId
 from poolwarden_collector.shell.cluster.rounds import Round
+from poolwarden_collector.shell.loop.own_alerts import OwnAlerts
 from poolwarden_collector.shell.loop.ownerships import GenerationTooLow, Ownerships
 from poolwarden_collector.shell.loop.shared_service import SharedService
 from poolwarden_collector.shell.store.journal import Journal, JournalError
@@ -38,8 +39,8 @@ class OwnershipAlerts:
     """Those of one collector."""
 
     def __init__(self, ownerships: Ownerships, service: SharedService, journal: Journal) -> None:
-        self._ownerships, self._service, self._journal = ownerships, service, journal
-        self._open: dict[str, str] | None = None  # message by key; None: not read yet
+        self._ownerships, self._service = ownerships, service
+        self._alerts = OwnAlerts(service, journal, (POOL_WITHOUT_COLLECTOR, GENERATION_TOO_LOW))
         self._since: Ms | None = None
         self._working: asyncio.Task[None] | None = None
         ownerships.on_round(self.round)
@@ -56,29 +57,17 @@ class OwnershipAlerts:
 
     async def _tell(self, found: Round) -> None:
         try:
-            known = self._open if self._open is not None else await self._read()
+            known = await self._alerts.read()
+            if self._since is None:
+                self._since = self._service.roster.now()
             wanted = {each.key: each for each in (*self._alone(found), *self._too_low())}
             raised = [alert for key, alert in wanted.items() if key not in known]
             over = [AlertResolved(key, _SAYS[message]) for key, message in known.items() if self._over(key, found)]
-            both: list[AlertRaised | AlertResolved] = [*raised, *over]
-            for alert in both:
-                await self._service.write(self._journal.commit, "", (), (alert,), "")
-                if isinstance(alert, AlertRaised):
-                    known[alert.key] = str(alert.data["message"])
-                else:
-                    del known[alert.key]
-                self._service.alerted()
+            await self._alerts.write([*raised, *over])
         except JournalError as error:
             _log.error("an alert of pools that nobody can guard was not recorded: %s", error)
         except Exception:
             _log.exception("what a round found was not told")
-
-    async def _read(self) -> dict[str, str]:
-        known: dict[str, str] = {}
-        for message in (POOL_WITHOUT_COLLECTOR, GENERATION_TOO_LOW):
-            known |= dict.fromkeys(await self._service.write(self._journal.open_alerts, message.id), message.id)
-        self._open, self._since = known, self._service.roster.now()
-        return known
 
     # -------------------------------------------------------------------------------------------- what is told
 

@@ -59,6 +59,7 @@ from poolwarden_collector.shell.loop.shared_service import SharedService
 LEAVE_WITHIN_S = 10.0  # of the 20 s that the unit gives to an end
 GIVEN_UP_AT_MOST = 3  # times within GIVEN_UP_WITHIN_MS, for what hosts have obeyed
 GIVEN_UP_WITHIN_MS: Ms = 600_000
+ASKED_WITHIN_MS: Ms = 60_000  # agents that know no owner come again at least so often
 STAYS_FOR_S = 3.0  # without a pool that could be moved: the others are left as they are
 AT_ONCE = 8  # pools that are taken over or handed on at a time
 _AGAIN_S = 0.5
@@ -107,12 +108,15 @@ class Ownerships:
         self.trouble = ""  # why nothing is known anew of the others; empty: it is
         self.unreadable: dict[PoolId, str] = {}  # pools that this release cannot read, and why
         self.too_low: dict[PoolId, GenerationTooLow] = {}
+        self.gone: set[PoolId] = set()  # owned here, as far as etcd has said; agents have found another owner
         self._etcd, self._names, self._service, self._load, self._now = etcd, names, service, load, now
         self._lot = lot
         self._rounds = Rounds(names, membership.collector)
         self._scouts = Scouts(sessions, self._others) if sessions is not None else None
         self._mine: dict[PoolId, Ownership] = {}
         self._heard: set[PoolId] = set()
+        self._asked: dict[PoolId, Ms] = {}  # when an agent asked last for a pool's owner, and none was known
+        self._no_right_since: Ms | None = None
         self._sent: dict[PoolId, str] = {}  # handed on since the newest round began
         self._obeyed: dict[PoolId, int] = {}  # the highest epoch for which a pool was left
         self._given_up: dict[PoolId, list[Ms]] = {}  # when, for that
@@ -123,6 +127,8 @@ class Ownerships:
         self._kept: set[asyncio.Task[None]] = set()
         self._few = asyncio.Semaphore(AT_ONCE)
         self._on_round: Callable[[Round], None] = lambda _: None
+        self._on_second: Callable[[], None] = lambda: None
+        service.roster.without_right = self.without_right
         service.roster.right = lambda: self._right().why_not
         # safety: until then, and not longer, may what was begun before go on to its own beginning (fencing/leave.py).
         service.roster.right_until = lambda: self._right().until
@@ -134,10 +140,28 @@ class Ownerships:
         """Whom to tell what each round has found."""
         self._on_round = tell
 
+    def on_second(self, tell: Callable[[], None]) -> None:
+        """Whom to have look once a second, whether etcd answers or not."""
+        self._on_second = tell
+
     # -------------------------------------------------------------------------------------------- what others ask
 
     def _right(self) -> Right:
         return self.membership.right(self._now())
+
+    def now(self) -> Ms:
+        """On the clock of rights."""
+        return self._now()
+
+    def without_right(self) -> Ms:
+        """For how long it has been seen that this collector may not act, ms; 0: it may."""
+        return max(0, self._now() - self._no_right_since) if self._no_right_since is not None else 0
+
+    def asked_in_vain(self) -> Collection[PoolId]:
+        """Pools whose agents have come here lately, and of which no owner is known."""
+        now = self._now()
+        self._asked = {pool: at for pool, at in self._asked.items() if now - at < ASKED_WITHIN_MS}
+        return self._asked.keys()
 
     @property
     def assigner(self) -> str:
@@ -165,7 +189,12 @@ class Ownerships:
             return None
         if len(self._heard) < MOST_HEARD:
             self._heard.add(pool)
-        return self.elsewhere(pool)
+        found = self.elsewhere(pool)
+        if found.address:
+            self._asked.pop(pool, None)
+        elif len(self._asked) < MOST_HEARD or pool in self._asked:
+            self._asked[pool] = self._now()
+        return found
 
     def elsewhere(self, pool: PoolId) -> Elsewhere:
         """Who has a pool that this collector does not own, as far as it knows."""
@@ -181,7 +210,7 @@ class Ownerships:
 
     def start(self) -> None:
         """Become a member, and stay one."""
-        calls = stay(self._etcd, self.membership, self._told), self._every_second(), self._cut_off()
+        calls = stay(self._etcd, self.membership, self._told), self._every_second(), self._look_on()
         self._running = [asyncio.ensure_future(call) for call in calls]
 
     async def leave(self) -> None:
@@ -268,15 +297,32 @@ class Ownerships:
         seen = self.newest.seen.members if self.newest is not None else {}
         return [each.address for name, each in seen.items() if name != self.membership.collector and each.address]
 
-    async def _cut_off(self) -> None:
-        """While etcd says nothing: whether others have its pools, its agents find out (scouts.py)."""
-        while self._scouts is not None:
+    async def _look_on(self) -> None:
+        """What goes on whether etcd answers or not."""
+        while True:
             await asyncio.sleep(EVERY_S)
-            if self.membership.over_since(self._now()) < AFTER_MS:
-                self._scouts.rest()
-                continue
-            for pool in self._scouts.look([*self._mine], self._now()):
-                _log.warning("pool %s: an agent found another collector that has it; all of them are sent on", pool)
+            try:
+                self._cut_off()
+                self._on_second()
+            except Exception:
+                _log.exception("a look at its right to act failed")
+
+    def _cut_off(self) -> None:
+        """While etcd says nothing: whether others have its pools, its agents find out (scouts.py)."""
+        now = self._now()
+        if not self._right().why_not:
+            self._no_right_since = None
+        elif self._no_right_since is None:
+            self._no_right_since = now
+        if self._scouts is None:
+            return
+        if self.membership.over_since(now) < AFTER_MS:
+            self._scouts.rest()
+            self.gone.clear()
+            return
+        for pool in self._scouts.look([*self._mine], now):
+            _log.warning("pool %s: an agent found another collector that has it; all of them are sent on", pool)
+            self.gone.add(pool)
 
     async def _round(self, standing: Standing) -> None:
         self.membership.load = self._load()

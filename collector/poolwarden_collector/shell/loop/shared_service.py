@@ -30,7 +30,7 @@ from poolwarden_collector.core.evidence.verdict import Verdict
 from poolwarden_collector.core.model.effects import AlertRaised, AlertResolved, Reply
 from poolwarden_collector.core.model.entries import Entry
 from poolwarden_collector.core.model.power import FenceDevice
-from poolwarden_collector.core.model.values import PoolId
+from poolwarden_collector.core.model.values import Ms, PoolId
 from poolwarden_collector.core.state.pool_record import PoolRecord
 from poolwarden_collector.core.state.snapshot import Snapshot
 from poolwarden_collector.shell.agents.roster import Roster
@@ -59,6 +59,7 @@ from poolwarden_collector.shell.store.journal import JournalError, Row, Unwritab
 from poolwarden_collector.shell.store.store import Store
 from poolwarden_collector.shell.store.telemetry import Telemetry
 
+NO_WORK_MS: Ms = 120_000  # without the right to act: its heartbeat ends
 AGAIN_S = 1.0  # until a step whose end is not known is sent again
 
 _log = logging.getLogger(__name__)
@@ -93,14 +94,20 @@ class SharedService(Service):
         self._on_loss = lost
 
     def alive(self) -> bool:
-        """Also while alerts can go out: those of its steps are in the own journal alone."""
-        return super().alive() and not self.roster.unarchived
+        """Also while alerts can go out: those of its steps are in the own journal alone. And while it may act."""
+        if self.roster.unarchived or self.roster.without_right() >= NO_WORK_MS:
+            return False
+        return super().alive()
 
     # ------------------------------------------------------------------------------------------------ sites
 
     def judge_by(self, sums: Callable[[], Mapping[str, Braked]]) -> None:
         """What all collectors together say of the sites is judged beside this one's own pools."""
         self._sums = sums
+
+    def sees_an_anchor(self) -> bool:
+        """Does anything of its own network answer that is no host?"""
+        return any(self._anchors())
 
     def silence(self) -> dict[str, Silence]:
         """What is counted here of the own pools, by their sites."""

@@ -63,6 +63,17 @@ class LedgerArchive:
             self._told.setdefault(pool, set()).add(shared[1])
         return []
 
+    def open_alerts(self, message: str) -> list[str]:
+        """The keys of the open alerts with this message."""
+        found: dict[str, None] = {}
+        for commit in self._ledger.commits:
+            for alert in commit.alerts:
+                if isinstance(alert, AlertResolved):
+                    found.pop(alert.key, None)
+                elif alert.data.get("message") == message:
+                    found[alert.key] = None
+        return list(found)
+
     def commit_together(self, steps: Iterable[Any]) -> list[list[Row] | Unwritable]:
         self._check()
         return [self.commit(*step) for step in steps]

@@ -27,6 +27,7 @@ from poolwarden_collector.shell.cluster.names import Names
 from poolwarden_collector.shell.loop import ready as on
 from poolwarden_collector.shell.loop.engine_loop import EngineLoop
 from poolwarden_collector.shell.loop.ownerships import Ownerships
+from poolwarden_collector.shell.loop.right_alerts import RightAlerts
 from poolwarden_collector.shell.loop.shared_service import SharedService
 from poolwarden_collector.shell.queue.inbox import Inbox
 from poolwarden_lab.virtual.collector.collector import SimCollector
@@ -84,6 +85,8 @@ class SharedShell(SimCollector):
             sessions=heard,
             lot=world.lot,
         )
+        own: Any = archive
+        RightAlerts(self.ownerships, self.service, own, heard)
         self.service.on_absence(self.fencer.cut_off)
         self.service.on_stand_down(self.fencer.cut_off)
 
