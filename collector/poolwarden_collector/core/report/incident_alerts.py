@@ -25,6 +25,11 @@ from poolwarden_collector.core.state.snapshot import Snapshot
 from poolwarden_collector.core.state.transaction import Transaction
 
 _LOST = (Verdict.VANISHED.word, Verdict.UNWITNESSED.word)
+_UNSEEN = (Verdict.COLLECTOR_BLIND, Verdict.POOL_DARK)
+_OTHERS = (
+    "Another collector may see its hosts, and takes the pool once this one is stopped on its machine: systemctl stop "
+    "poolwarden-collector. By itself the pool stays; a move or a drain leaves what is not Healthy where it is."
+)
 STEADY_MS: Ms = 60_000  # Healthy for so long, without a break
 
 
@@ -137,7 +142,8 @@ def _raise_verdict(tx: Transaction, verdict: Verdict, message: Message, word: st
     }
     message = REFUSES_EVERYBODY if door is not None else message
     causes = (*xapi_troubles.explained(tx), *(storage_stalls.sentence(tx, each) for each in storage_stalls.stalls(tx)))
-    details = "\n".join([f"{word}: {sentence}", *causes[:6], *(_evidence(each) for each in lines(tx)[:12])])
+    others = [_OTHERS] if verdict in _UNSEEN and tx.site.takeover is not None else []
+    details = "\n".join([f"{word}: {sentence}", *others, *causes[:6], *(_evidence(each) for each in lines(tx)[:12])])
     tx.raise_alert(topic, message, details, words, verdict=word, incident=incident)
 
 

@@ -6,7 +6,8 @@ Uptime Kuma's push monitors and others do).
 Rules
 -----
 * A request is sent only while the collector does its work (``alive``): a loop that stands still, a journal that cannot
-  be written, or another collector in charge of every pool end it, as the end of the process or of its machine does.
+  be written, another collector in charge of every pool, or no right to act for 2 minutes (of one of several) end it,
+  as the end of the process or of its machine does.
   Nothing is ever sent to say so: silence is the message.
 * The answer is not needed. A failure is logged once, and the next request comes at its usual time.
 * The address is a secret, for whoever has it can send heartbeats: it stands in no error and in no log.

@@ -126,15 +126,15 @@ class Ownerships:
         self._running: list[asyncio.Task[None]] = []
         self._kept: set[asyncio.Task[None]] = set()
         self._few = asyncio.Semaphore(AT_ONCE)
-        self._on_round: Callable[[Round], None] = lambda _: None
         self._on_second: Callable[[], None] = lambda: None
-        service.roster.without_right = self.without_right
+        self._on_round: Callable[[Round], None] = lambda _: None
         service.roster.right = lambda: self._right().why_not
         # safety: until then, and not longer, may what was begun before go on to its own beginning (fencing/leave.py).
         service.roster.right_until = lambda: self._right().until
         service.roster.elsewhere = self.elsewhere
         service.on_loss(self._deposed)
         service.on_give_up(self._give_up)
+        service.roster.without_right = self.without_right
 
     def on_round(self, tell: Callable[[Round], None]) -> None:
         """Whom to tell what each round has found."""
