@@ -225,11 +225,14 @@ def story(files: tuple[Path, ...], write: bool, quiet: bool) -> None:
     show_default=True,
     help="Where failing stories are written.",
 )
-def simulate(seed: int, runs: int, count: int | None, shrink: bool, keep: Path) -> None:
+@click.option("--several", is_flag=True, help="Worlds of two or three collectors over one etcd.")
+def simulate(seed: int, runs: int, count: int | None, shrink: bool, keep: Path, several: bool) -> None:
     """Random faults from seeds, every safety invariant after every event. Exit status 2 if one failed."""
     from poolwarden_lab.story import show
 
-    sys.exit(show.simulate(seed, runs, count, shrink=shrink, directory=keep))
+    if several and count is not None:
+        _fail(USAGE, "--hosts is of one collector: with --several each seed says how many")
+    sys.exit(show.simulate(seed, runs, count, shrink=shrink, directory=keep, several=several))
 
 
 @lab.command()

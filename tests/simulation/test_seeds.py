@@ -1,8 +1,8 @@
 """Stories by chance: seeds of the normal run, and what the machinery around them promises.
 
-`make test` plays forty, the long tier five hundred, ``poolwarden lab simulate`` any number. A seed that fails is
-kept by ``poolwarden lab simulate --seed N --runs 1`` as a story under tests/regressions/, made small; it is a test of
-its own from then on.
+`make test` plays forty, the long tier five hundred, ``poolwarden lab simulate`` any number; of several collectors four
+and thirty (``--several``). A seed that fails is kept by ``poolwarden lab simulate --seed N --runs 1`` as a story under
+tests/regressions/, made small; it is a test of its own from then on.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ import pytest
 
 from poolwarden_collector.core.decision import kill_forecast
 from poolwarden_lab.story import play, simulate
-from poolwarden_lab.story.chance import MOMENTS, Drawn, draw
+from poolwarden_lab.story.chance import MOMENTS, Drawn
 from poolwarden_lab.story.shrink import Shrinker
 from poolwarden_lab.story.text import read_text
 
 SEEDS, MORE, BLOCK = 40, 500, 20
+OF_SEVERAL, MORE_OF_SEVERAL = 4, 30
 
 
 @pytest.mark.slow
@@ -34,14 +35,31 @@ def test_more_seeds(first: int) -> None:
     assert not failed, "\n".join(failed)
 
 
+@pytest.mark.slow
+def test_seeds_of_several_collectors() -> None:
+    failed = [run.failure for run in simulate.many(1, OF_SEVERAL, several=True) if run.failure]
+    assert not failed, "\n".join(failed)
+
+
+@pytest.mark.long
+def test_more_seeds_of_several_collectors() -> None:
+    """They are not tame: there are promotions, power-offs, aborted failovers and questions among them."""
+    runs = list(simulate.many(OF_SEVERAL + 1, MORE_OF_SEVERAL - OF_SEVERAL, several=True))
+    failed = [run.failure for run in runs if run.failure]
+    assert not failed, "\n".join(failed)
+    counts = sum((run.counts for run in runs), simulate.Counter())
+    assert {"promoted", "closed", "aborted", "asked", "fence-result"} <= set(counts), counts
+
+
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_every_moment_that_is_drawn_is_one_of_the_language(moment: str) -> None:
     """A kind of entry that is gone from the journal is gone from here as well."""
     read_text("moment", f"pool 3\nstart\nbefore {moment}: try kill collector for 0ms\nrun 1s\n")
 
 
-def test_a_seed_is_a_story_and_two_runs_of_it_are_equal() -> None:
-    text = draw(3).text("twice")
+@pytest.mark.parametrize("several", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_seed_is_a_story_and_two_runs_of_it_are_equal(several: bool) -> None:
+    text = simulate.drawn(2, several=several).text("twice")
     first, second = (play.play(read_text("twice", text)) for _ in range(2))
     assert first.lines == second.lines and len(first.lines) > 10
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from poolwarden_lab.story.text import say_duration
 
@@ -91,7 +92,7 @@ class Draw:
 
     def host(self) -> str:
         """The master more often than the others."""
-        return "h1" if self.dice.random() < 0.5 else self.dice.choice(self.hosts)
+        return self.hosts[0] if self.dice.random() < 0.5 else self.dice.choice(self.hosts)
 
     def member(self) -> str:
         return self.dice.choice(self.hosts[1:])
@@ -101,13 +102,17 @@ class Draw:
         return one, other
 
 
-Fault = Callable[[Draw], list[tuple[int, str]]]  # [(ms after its beginning, command)]
+Timed = list[tuple[int, str]]  # [(ms after its beginning, command)]
+Fault = Callable[[Draw], Timed]
+AnyDraw = TypeVar("AnyDraw", bound=Draw)
 
 
-def _undone(low: int, high: int, do: Callable[[Draw], tuple[str, str]], always: bool = False) -> Fault:
+def undone(
+    low: int, high: int, do: Callable[[AnyDraw], tuple[str, str]], always: bool = False
+) -> Callable[[AnyDraw], Timed]:
     """A fault that is mostly undone after a while."""
 
-    def fault(draw: Draw) -> list[tuple[int, str]]:
+    def fault(draw: AnyDraw) -> Timed:
         begin, end = do(draw)
         if not always and draw.dice.random() < 0.3:
             return [(0, begin)]
@@ -198,7 +203,8 @@ def _port(draw: Draw) -> tuple[str, str]:
     return f"port {port} of {host} {draw.dice.choice(('closed', 'filtered'))}", f"port {port} of {host} open"
 
 
-def _once(command: Callable[[Draw], str]) -> Fault:
+def once(command: Callable[[AnyDraw], str]) -> Callable[[AnyDraw], Timed]:
+    """A fault that nothing undoes before the end."""
     return lambda draw: [(0, command(draw))]
 
 
@@ -216,7 +222,8 @@ def _pause(draw: Draw) -> tuple[str, str]:
     return "operator pause", "operator resume"
 
 
-def _moment(draw: Draw) -> str:
+def some_moment(draw: Draw) -> str:
+    """Mostly the first time of one of MOMENTS."""
     nth = draw.dice.choice(("", "", "", "2nd "))
     return f"{draw.dice.choice(('after', 'after', 'before'))} {nth}{draw.dice.choice(MOMENTS)}"
 
@@ -284,7 +291,7 @@ def _successor_dies(draw: Draw) -> list[str]:
     harm = draw.dice.choice(
         ("power off h2", "isolate h2", "stall h2", "xapi crash h2", "agent crash h2", "xapi deaf h2")
     )
-    return [f"{_moment(draw)}: {harm}", "at 1s power off h1"]
+    return [f"{some_moment(draw)}: {harm}", "at 1s power off h1"]
 
 
 def _sworn(draw: Draw) -> list[str]:
@@ -307,39 +314,39 @@ PLOTS: tuple[tuple[int, Callable[[Draw], list[str]]], ...] = (
     (1, _one_off_takes_two),
 )
 OTHERS: tuple[tuple[int, Fault], ...] = (
-    (4, _undone(5_000, 60_000, _power)),
-    (4, _undone(1_000, 60_000, _cut)),
-    (3, _undone(1_000, 60_000, _isolate)),
-    (3, _undone(1_000, 60_000, _partition)),
-    (3, _undone(1_000, 90_000, _stall)),
-    (2, _undone(5_000, 90_000, _hang)),
-    (3, _undone(5_000, 60_000, _device)),
-    (1, _undone(5_000, 60_000, _root)),
-    (1, _once(_flap)),
-    (1, _undone(5_000, 60_000, _delay)),
-    (2, _undone(2_000, 60_000, _pause)),
-    (1, _undone(2_000, 30_000, lambda draw: ("disk of collector full", "disk of collector ok"))),
-    (1, _undone(2_000, 30_000, lambda draw: ("cut collector", "heal collector"))),
-    (5, _once(lambda draw: f"try kill collector for {draw.time(500, 90_000)}")),
-    (2, _once(lambda draw: f"xapi crash {draw.host()}")),
-    (1, _once(lambda draw: f"xapi restart {draw.host()}")),
-    (2, _once(lambda draw: f"agent crash {draw.host()} for {draw.time(500, 30_000)}")),
-    (1, _once(lambda draw: f"try reboot {draw.host()}")),
-    (1, _undone(5_000, 60_000, lambda draw: ("try ha arm", "try ha disarm"), always=True)),
-    (1, _once(lambda draw: f"try xe designate {draw.dice.choice(draw.hosts)}")),
-    (1, _once(lambda draw: "try xe sync")),
-    (1, _once(lambda draw: f"operator designate {draw.dice.choice(draw.hosts)}")),
-    (1, _once(lambda draw: f"operator restart-xapi {draw.host()}")),
-    (1, _once(lambda draw: f"try new vm v{draw.dice.randrange(10**6)} on {draw.member()}")),
-    (1, _once(lambda draw: f"try migrate web to {draw.dice.choice(draw.hosts)}")),
-    (3, _once(_file)),
-    (1, _once(_guest)),
-    (1, _once(_by_root)),
-    (2, _undone(2_000, 60_000, _port)),
-    (1, _undone(2_000, 40_000, lambda draw: ("freeze collector", "thaw collector"), always=True)),
-    (1, _undone(5_000, 60_000, _mute)),
-    (1, _once(lambda draw: f"xapi crash loop {draw.host()} for {draw.time(10_000, 120_000)}")),
-    (1, _once(lambda draw: f"try xe eject {draw.member()}")),
+    (4, undone(5_000, 60_000, _power)),
+    (4, undone(1_000, 60_000, _cut)),
+    (3, undone(1_000, 60_000, _isolate)),
+    (3, undone(1_000, 60_000, _partition)),
+    (3, undone(1_000, 90_000, _stall)),
+    (2, undone(5_000, 90_000, _hang)),
+    (3, undone(5_000, 60_000, _device)),
+    (1, undone(5_000, 60_000, _root)),
+    (1, once(_flap)),
+    (1, undone(5_000, 60_000, _delay)),
+    (2, undone(2_000, 60_000, _pause)),
+    (1, undone(2_000, 30_000, lambda draw: ("disk of collector full", "disk of collector ok"))),
+    (1, undone(2_000, 30_000, lambda draw: ("cut collector", "heal collector"))),
+    (5, once(lambda draw: f"try kill collector for {draw.time(500, 90_000)}")),
+    (2, once(lambda draw: f"xapi crash {draw.host()}")),
+    (1, once(lambda draw: f"xapi restart {draw.host()}")),
+    (2, once(lambda draw: f"agent crash {draw.host()} for {draw.time(500, 30_000)}")),
+    (1, once(lambda draw: f"try reboot {draw.host()}")),
+    (1, undone(5_000, 60_000, lambda draw: ("try ha arm", "try ha disarm"), always=True)),
+    (1, once(lambda draw: f"try xe designate {draw.dice.choice(draw.hosts)}")),
+    (1, once(lambda draw: "try xe sync")),
+    (1, once(lambda draw: f"operator designate {draw.dice.choice(draw.hosts)}")),
+    (1, once(lambda draw: f"operator restart-xapi {draw.host()}")),
+    (1, once(lambda draw: f"try new vm v{draw.dice.randrange(10**6)} on {draw.member()}")),
+    (1, once(lambda draw: f"try migrate web to {draw.dice.choice(draw.hosts)}")),
+    (3, once(_file)),
+    (1, once(_guest)),
+    (1, once(_by_root)),
+    (2, undone(2_000, 60_000, _port)),
+    (1, undone(2_000, 40_000, lambda draw: ("freeze collector", "thaw collector"), always=True)),
+    (1, undone(5_000, 60_000, _mute)),
+    (1, once(lambda draw: f"xapi crash loop {draw.host()} for {draw.time(10_000, 120_000)}")),
+    (1, once(lambda draw: f"try xe eject {draw.member()}")),
 )
 
 
@@ -364,8 +371,8 @@ def draw(seed: int, hosts: int | None = None) -> Drawn:
     for _ in range(d.dice.choices((0, 1, 2, 3, 5), (3, 4, 4, 2, 1))[0]):
         drawn = _one(d, OTHERS)
         if drawn and d.dice.random() < 0.4:
-            moment = _moment(d)
-            bound += [f"{moment}{_plus(at)}: {command}" for at, command in drawn]
+            moment = some_moment(d)
+            bound += [f"{moment}{plus(at)}: {command}" for at, command in drawn]
         else:
             begin = d.ms(500, FAULTS_LAST_MS)
             timed += [(begin + at, command) for at, command in drawn]
@@ -445,7 +452,7 @@ def _failed(seed: int, d: Draw) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(head), tuple(body)
 
 
-def _plus(at: int) -> str:
+def plus(at: int) -> str:
     return f" +{say_duration(at)}" if at else ""
 
 

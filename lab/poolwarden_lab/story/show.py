@@ -9,7 +9,6 @@ import click
 
 from poolwarden_lab.story import moments, play, signs
 from poolwarden_lab.story import simulate as simulation
-from poolwarden_lab.story.chance import draw
 from poolwarden_lab.story.grammar import Lexicon
 from poolwarden_lab.story.text import StoryError, read_file
 
@@ -46,18 +45,19 @@ def chapter(lexicon: Lexicon) -> str:
     return "\n".join(lines)
 
 
-def simulate(seed: int, runs: int, hosts: int | None, *, shrink: bool, directory: Path) -> int:
+def simulate(seed: int, runs: int, hosts: int | None, *, shrink: bool, directory: Path, several: bool = False) -> int:
     """Play many seeds, print failures as they come and the figures at the end; 2 if one failed."""
     failed, seconds, events, virtual = 0, 0.0, 0, 0
     counts: Counter[str] = Counter()
-    for run in simulation.many(seed, runs, hosts):
+    for run in simulation.many(seed, runs, hosts, several):
         seconds, events, virtual = seconds + run.seconds, events + run.events, virtual + run.virtual_ms
         counts += run.counts
         if run.failure:
             failed += 1
             click.echo(f"seed {run.seed}: {run.failure}")
-            drawn = simulation.small(run, hosts) if shrink else draw(run.seed, hosts)
-            path = simulation.keep(directory, run, drawn)
+            given = simulation.drawn(run.seed, hosts, several)
+            drawn = simulation.small(run, hosts, several) if shrink else given
+            path = simulation.keep(directory, run, drawn, several)
             click.echo(f"  kept as {path}:\n" + "".join(f"    {line}\n" for line in drawn.body))
     click.echo(f"{runs} seeds, {failed} failed; {virtual / 3_600_000:.1f} h of virtual time in {seconds:.1f} s")
     click.echo(f"{runs / seconds:.1f} stories/s, {events / seconds:.0f} events/s")

@@ -60,11 +60,12 @@ class Shrinker:
     def _plainer(self, drawn: Drawn) -> Drawn:
         """Without the settings that are not needed, and with fewer hosts."""
         for line in drawn.head:
-            if not line.startswith("pool "):
+            if not line.startswith(("pool ", "collectors ")):
                 tried = replace(drawn, head=tuple(each for each in drawn.head if each != line))
                 drawn = tried if self.fails(tried) else drawn
-        for hosts in range(2, int(drawn.head[0].split()[1])):
-            tried = replace(drawn, head=(f"pool {hosts}", *drawn.head[1:]))
+        _, most, *name = drawn.head[0].split()
+        for hosts in range(2, int(most)):
+            tried = replace(drawn, head=(" ".join(["pool", str(hosts), *name]), *drawn.head[1:]))
             if self.fails(tried):
                 return tried
         return drawn

@@ -11,6 +11,7 @@ from pathlib import Path
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_lab.story import play
 from poolwarden_lab.story.chance import Drawn, draw
+from poolwarden_lab.story.chance_several import draw_several
 from poolwarden_lab.story.shrink import Shrinker
 from poolwarden_lab.story.text import read_text
 
@@ -43,14 +44,14 @@ class Run:
     counts: Counter[str] = field(default_factory=Counter)
 
 
-def one(drawn: Drawn) -> Run:
+def one(schedule: Drawn) -> Run:
     """Play one drawn story."""
     began = time.perf_counter()
-    played = play.play(read_text(f"seed-{drawn.seed}", drawn.text()))
+    played = play.play(read_text(f"seed-{schedule.seed}", schedule.text()))
     took = time.perf_counter() - began
     counts = Counter(kind.value for kind in COUNTED for _ in range(played.kinds[kind.value]))
     failure = "\n".join(played.problems)
-    return Run(drawn.seed, failure, _what(played), took, played.events, played.virtual_ms, counts)
+    return Run(schedule.seed, failure, _what(played), took, played.events, played.virtual_ms, counts)
 
 
 def _what(played: play.Played) -> str:
@@ -62,25 +63,30 @@ def _what(played: play.Played) -> str:
     return "story: " + " ".join(played.problems[0].split(": ", 1)[-1].split()[:4])
 
 
-def many(seed: int, runs: int, hosts: int | None = None) -> Iterator[Run]:
+def drawn(seed: int, hosts: int | None = None, several: bool = False) -> Drawn:
+    """The schedule of a seed: of one collector, or of several ones (of which the seed says the hosts)."""
+    return draw_several(seed) if several else draw(seed, hosts)
+
+
+def many(seed: int, runs: int, hosts: int | None = None, several: bool = False) -> Iterator[Run]:
     """Seeds one after the other."""
     for number in range(seed, seed + runs):
-        yield one(draw(number, hosts))
+        yield one(drawn(number, hosts, several))
 
 
-def small(run: Run, hosts: int | None = None) -> Drawn:
+def small(run: Run, hosts: int | None = None, several: bool = False) -> Drawn:
     """The failing story of this run, made small."""
 
     def still_fails(tried: Drawn) -> bool:
         return one(tried).what == run.what
 
-    return Shrinker(still_fails).shrink(draw(run.seed, hosts))
+    return Shrinker(still_fails).shrink(drawn(run.seed, hosts, several))
 
 
-def keep(directory: Path, run: Run, drawn: Drawn) -> Path:
+def keep(directory: Path, run: Run, schedule: Drawn, several: bool = False) -> Path:
     """Write a failing story down; the file's path."""
     directory.mkdir(parents=True, exist_ok=True)
-    path = directory / f"seed-{run.seed}.txt"
+    path = directory / f"seed-{'several-' if several else ''}{run.seed}.txt"
     first = run.failure.splitlines()[0].split(": ", 1)[-1]
-    path.write_text(replace(drawn).text(f"Found by seed {run.seed}: {first}"))
+    path.write_text(replace(schedule).text(f"Found by seed {run.seed}: {first}"))
     return path
