@@ -172,8 +172,9 @@ async def test_who_is_blind_tells_no_host_and_that_it_is_cut_off_itself(
 ) -> None:
     async with watched(tmp_path, monkeypatch) as it:
         site = it.one.config.policy_of(POOL).site
-        it.one.roster.sites = {site: Blind("no anchor answers", 0, silent=True)}
         it.lose_right()
+        await it.after(15)
+        it.one.roster.sites = {site: Blind("no anchor answers", 0, silent=True)}
         it.go(*HOSTS)
         assert await it.after(90) == {CUT_OFF}
         assert "hears no host either" in it.told(CUT_OFF)["body"]
