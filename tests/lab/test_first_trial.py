@@ -7,6 +7,7 @@ steps in test_drill.py, and `verify` of the installed package on each Python in 
 import re
 import shlex
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,9 @@ def test_each_command_of_the_page_does_what_it_says(new_lab: Callable[[], Lab], 
             said[report.name] = report.read_text()
         elif not line.startswith(ELSEWHERE):
             script = ["--yes", "--steps", "restart"] if line == "drill lab" else []
-            done = lab.cli(*words[1:], *script)
+            # Who types is slower than this: on a busy machine a member may not be seen as attached yet.
+            typed = partial(lab.cli, *words[1:], *script)
+            done = lab.wait(lambda typed=typed: None if "not attached" in (it := typed()).stderr else it, line)
             allowed = (0, 1) if words[1] == "readiness" else (0,)
             assert done.returncode in allowed, f"{line}: {done.stdout}{done.stderr}"
             said[line] = done.stdout

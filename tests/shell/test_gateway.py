@@ -272,8 +272,8 @@ async def test_what_a_host_is_called_makes_no_other_warning(tmp_path: Path) -> N
 
 async def test_a_host_without_an_order_key_refuses_several_collectors_and_that_is_told() -> None:
     bare, pins = pb.Hello(host_uuid=HOSTS[0], host_name="h1"), pb.Hello(host_uuid=HOSTS[0], order_key_ids=["m", "k"])
-    assert not [*warnings(bare, "m")] and not [*warnings(pins, "m", several=True)]
-    [(text, _)] = warnings(bare, "m", several=True)
+    assert not [*warnings(bare, "m")] and not [*warnings(pins, "m", {})]
+    [(text, _)] = warnings(bare, "m", {})
     assert "no order key" in text
     assert implausible(0, 0, of_ownership(1, 1, 0), 0, signed=False), "the least of an ownership's epochs"
     assert not implausible(0, 0, of_ownership(1, 1, 0), 0, signed=True)
