@@ -394,6 +394,26 @@ def test_channels_that_know_everything_are_told_nothing_again(tmp_path: Path) ->
     on_the_model(nothing_to_tell, tmp_path)
 
 
+async def nothing_to_tell_but_one(cluster: Any, folder: Path) -> None:
+    """A channel that takes nothing is told all, and the other one nothing again, on the way there and back."""
+    single, to, at = Single(folder).filled(), cluster.client("m"), names()
+    while parcels := [each for each in single.journal.parcels() if each.sink != "log"]:
+        for parcel in parcels:
+            single.journal.delivered(parcel, Entry(Kind.ALERT_DELIVERED, "told"))
+    waited = {(each.delivery_key, each.sink) for each in single.journal.parcels()}
+    await to_etcd(to, at, single.source)
+    tail = (await tails(to, at))[POOL]
+    assert tail.telling.told.each() == {"log": 0, "mail": tail.last} and tail.telling.told.alerts == 0
+    assert len(tail.telling.ended) == 1
+    single.journal.give_up()
+    await to_sqlite(to, at, single.journal, "one")
+    assert {(each.delivery_key, each.sink) for each in single.journal.parcels()} == waited
+
+
+def test_a_channel_that_takes_nothing_has_no_other_told_again(tmp_path: Path) -> None:
+    on_the_model(nothing_to_tell_but_one, tmp_path)
+
+
 # ------------------------------------------------------------------------------------------------ refused
 
 

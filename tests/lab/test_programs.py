@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from poolwarden.v1 import operator_pb2 as api
+from poolwarden_collector.shell.alerts.channels.log import alert_log_trouble
 from poolwarden_lab.demo.stories import STORIES, judge, phases
 from poolwarden_lab.processes.configuration import collector_config, write_fence_agent
 from poolwarden_lab.processes.lab_policy import SHORTENED, headline, policy_settings
@@ -209,6 +210,7 @@ class TestPolicy:
         assert config.policy == Policy(**policy_settings(), collector_probe=False)
         assert config.fence[0].parameters["password"] == "s3cret"
         assert "s3cret" not in text
+        assert config.alerts.log and not alert_log_trouble(config.alerts.log)
 
 
 def entry(kind: str, at: int = 0, **data: object) -> Entry:

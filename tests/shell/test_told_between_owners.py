@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -17,7 +18,7 @@ from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.occasion import Occasion
 from poolwarden_collector.shell import clock
 from poolwarden_collector.shell.cluster import telling
-from poolwarden_collector.shell.cluster.etcd import carry_out
+from poolwarden_collector.shell.cluster.etcd import Kept, carry_out
 from poolwarden_collector.shell.store import silences
 from poolwarden_collector.shell.store.audit import Waiting
 from poolwarden_collector.shell.store.hook_queue import DONE, HookRun, Outcome
@@ -183,11 +184,95 @@ async def test_a_channel_that_was_not_told_is_told(tmp_path: Path, monkeypatch: 
         told(a, but=("pager",))
         await a.service.note_told()
         await goes(a, b)
-        assert sorted(told(b)) == [f"{sink} /storage/{number}/firing" for sink in ("mail", "pager")]
+        assert told(b) == [f"pager /storage/{number}/firing"]
         await b.service.note_told()
         a.archive.journal.sinks = ("mail", "pager", "chat")
         await goes(b, a)
         assert told(a) == [f"chat /storage/{number}/firing"]
+
+
+def ends(one: One) -> list[str]:
+    """When the alerts that are over here ended."""
+    return [row["resolved_at"] for row in one.archive.journal._db.query("SELECT * FROM alerts WHERE resolved_at != ''")]
+
+
+@pytest.mark.parametrize("folded", [False, True])
+async def test_a_channel_that_takes_nothing_makes_no_other_hear_again_what_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folded: bool
+) -> None:
+    """Neither at a takeover nor at the next one; the broken one is told all of it once it takes it, as it was."""
+    async with owned(tmp_path, monkeypatch, "log", "pager") as (a, b, says):
+        numbers = []
+        for _ in range(2):
+            await says(a, RAISED)
+            numbers += opened(a).values()
+            await says(a, OVER)
+            assert len(told(a, but=("log",))) == 2
+            await a.service.note_told()
+        over_at = [each.at for each in (await a.tail()).telling.ended]
+        assert len(over_at) == 2
+        if folded:
+            await a.store.fold(POOL, a.roster.pools[POOL].record)
+        monkeypatch.setattr(clock, "wall_text", lambda: "2101-01-01T00:00:00.000Z")
+        await goes(a, b)
+        assert told(b, but=("log",)) == [] and ends(b) == over_at and not opened(b)
+        await b.service.note_told()
+        await goes(b, a)
+        assert told(a, but=("log",)) == [] and ends(a) == over_at
+        waiting = [f"log /storage/{number}/{state}" for number in numbers for state in ("firing", "resolved")]
+        assert told(a) == waiting
+        rows = a.archive.journal._db.query("SELECT payload FROM outbox WHERE sink = 'log' AND state = 'resolved'")
+        assert [json.loads(row["payload"])["resolved_at"] for row in rows] == over_at
+        await a.service.note_told()
+        assert not a.store.journal(POOL).telling.ended  # type: ignore[union-attr]
+        await goes(a, b)
+        assert not told(b)
+
+
+async def test_a_channel_that_knows_the_beginning_alone_is_told_the_end_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While another one is broken, and knows nothing."""
+    async with owned(tmp_path, monkeypatch, "log", "pager") as (a, b, says):
+        await says(a, RAISED)
+        (number,) = opened(a).values()
+        told(a, but=("log",))
+        await a.service.note_told()
+        await says(a, OVER)
+        await goes(a, b)
+        assert told(b) == [
+            f"log /storage/{number}/firing",
+            f"pager /storage/{number}/resolved",
+            f"log /storage/{number}/resolved",
+        ]
+
+
+async def test_an_open_alert_is_told_again_to_no_channel_that_knows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with owned(tmp_path, monkeypatch, "log", "pager") as (a, b, says):
+        await says(a, RAISED)
+        (number,) = opened(a).values()
+        told(a, but=("log",))
+        await a.service.note_told()
+        await goes(a, b)
+        assert opened(b) == {KEY: number} and told(b) == [f"log /storage/{number}/firing"]
+        await says(b, OVER)
+        assert sorted(told(b)) == [f"{sink} /storage/{number}/resolved" for sink in ("log", "pager")]
+
+
+async def test_who_comes_back_tells_no_end_again_that_it_has_told_while_a_channel_was_broken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing was noted: it knows by itself what its channels took."""
+    async with owned(tmp_path, monkeypatch, "log", "pager") as (a, b, says):
+        await says(a, RAISED)
+        (number,) = opened(a).values()
+        await says(a, OVER)
+        assert len(told(a, but=("log",))) == 2
+        await goes(a, b)
+        await goes(b, a)
+        assert told(a) == [f"log /storage/{number}/{state}" for state in ("firing", "resolved")]
 
 
 async def test_what_a_run_left_is_told_by_whoever_has_the_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -449,7 +534,25 @@ async def test_an_acknowledgement_ends_with_its_alert_and_a_silence_with_its_end
     assert not telling.after(so_far, over, (), (), "t", 4).said
 
 
-@pytest.mark.parametrize("value", [b"", b"[]", b"7", b'{"alerts": "many"}'])
+@pytest.mark.parametrize("value", [b"", b"[]", b"7", b'{"alerts": "many"}', b'{"by_channel": [1]}'])
 async def test_a_mark_that_cannot_be_read_has_all_told_again(value: bytes) -> None:
     kept: Any = type("Kept", (), {"value": value})()
     assert telling.told_of(kept) == telling.Told() == telling.told_of(None)
+
+
+async def test_a_mark_goes_by_channel_and_one_of_an_earlier_release_is_read() -> None:
+    def read(text: bytes) -> telling.Told:
+        return telling.told_of(Kept("k", text, 1, 1, 1))
+
+    before = read(b'{"alerts": 7, "channels": ["log", "pager"], "hooks": 3}')
+    assert before == telling.Told(7, ("log", "pager"), 3) and before.each() == {"log": 7, "pager": 7}
+    held_up = before.later(9, ("pager",), ("log", "pager"), hooks=False)
+    assert (held_up.alerts, held_up.channels, held_up.hooks) == (7, ("log", "pager"), 3)
+    assert held_up.each() == {"log": 7, "pager": 9} and read(telling.told_text(held_up)) == held_up
+    new = held_up.later(12, ("pager",), ("log", "pager", "chat"), hooks=True)
+    assert new.each() == {"log": 7, "pager": 12, "chat": 0} and (new.alerts, new.hooks) == (7, 12)
+    assert new.channels == ("log", "pager"), "all up to there was told to these alone"
+    mended = new.later(12, ("log", "pager", "chat"), ("log", "pager", "chat"), hooks=True)
+    assert mended.alerts == 12 and set(mended.each().values()) == {12}
+    assert mended.later(14, ("log",), ("log",), hooks=True).each() == {"log": 14}
+    assert telling.Told().later(5, (), (), hooks=True) == telling.Told(5, (), 5)

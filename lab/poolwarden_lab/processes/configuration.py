@@ -99,7 +99,8 @@ def collector_config(
     secret = home / "bmc.secret"
     secret.touch(mode=0o600)
     secret.write_text(f"password={BMC_PASSWORD}\n")
-    state = _state(home)
+    state, logs = _state(home), home / "logs"
+    logs.mkdir(exist_ok=True)  # of several collectors each has its own home
     lines = [f"anchors = {_toml(anchors)}", "", "[collector]", f"name = {_toml(name)}", f"listen = {_toml(listen)}"]
     lines += [f"operator_socket = {_toml(str(socket))}", f"state_dir = {_toml(str(state))}"]
     if store is not None:
@@ -122,7 +123,7 @@ def collector_config(
             lines.append(f"identity = {_toml(str(identity_program(fence_agent)))}")
         lines += [f"secret_file = {_toml(str(secret))}", "[fence.parameters]"]
         lines += [f"{key} = {_toml(value)}" for key, value in fence.parameters.items()]
-    lines += ["", "[alerts]", f"log = {_toml(str(home / 'logs' / 'alerts.log'))}"]
+    lines += ["", "[alerts]", f"log = {_toml(str(logs / 'alerts.log'))}"]
     lines += ["[[alerts.webhook]]", 'name = "lab"', f"url = {_toml(webhook)}", "fold = false"]
     lines += ["[[alerts.xapi]]"]
     if store is not None:

@@ -4,8 +4,9 @@ Rules
 -----
 * It is made of the commits, as the record is, and folded with it. An open alert stands in ``PoolTail.alerts``; here are
   the ends of alerts, the occasions of hooks, silences, acknowledgements, and what waits for a second person.
-* The owner writes now and then up to which commit its channels and hooks have been told all (``Told``). What is up to
-  there is told by nobody again; what is after it is told by the next owner as well, under the same key.
+* The owner writes now and then up to which commit each channel, and the hooks, have been told all (``Told``). What is
+  up to there is told by nobody again; what is after it is told by the next owner as well, under the same key. A channel
+  that takes nothing holds up its own number alone.
 * What nobody could be told for long is bounded: the newest ``MOST`` of each are kept.
 """
 
@@ -70,11 +71,28 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """Up to which commit all is told: ``alerts`` to these ``channels``, and ``hooks``."""
+    """Up to which commit all is told: ``alerts`` to these ``channels``, and ``hooks``; ``by_channel``: to each alone.
+
+    An earlier release reads and writes all but the last one.
+    """
 
     alerts: int = 0
     channels: tuple[str, ...] = ()
     hooks: int = 0
+    by_channel: dict[str, int] = field(default_factory=dict)
+
+    def each(self) -> dict[str, int]:
+        """What is known of each channel."""
+        together = dict.fromkeys(self.channels, self.alerts)
+        return together | {name: max(number, together.get(name, 0)) for name, number in self.by_channel.items()}
+
+    def later(self, number: int, free: Iterable[str], channels: tuple[str, ...], *, hooks: bool) -> Told:
+        """As it is when of these ``channels`` the ``free`` ones, and ``hooks``, have been told all up to ``number``."""
+        before, free = self.each(), set(free)
+        by_channel = {name: number if name in free else before.get(name, 0) for name in channels}
+        lowest = min(by_channel.values(), default=number)
+        alerts, of = (lowest, channels) if lowest >= self.alerts else (self.alerts, self.channels)
+        return Told(alerts, of, number if hooks else self.hooks, by_channel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +227,7 @@ def told_of(kept: Kept | None) -> Told:
     try:
         said = json.loads(kept.value) if kept is not None else {}
         channels = tuple(str(each) for each in said.get("channels", ()))
-        return Told(int(said.get("alerts", 0)), channels, int(said.get("hooks", 0)))
+        by_channel = {str(name): int(number) for name, number in said.get("by_channel", {}).items()}
+        return Told(int(said.get("alerts", 0)), channels, int(said.get("hooks", 0)), by_channel)
     except (ValueError, TypeError, AttributeError):
         return Told()

@@ -8,7 +8,6 @@ from typing import Any
 from poolwarden_collector.core.model.values import PoolId
 from poolwarden_collector.shell.cluster.commit_text import PoolTail
 from poolwarden_collector.shell.cluster.etcd_store import EtcdStore
-from poolwarden_collector.shell.cluster.telling import Told
 from poolwarden_collector.shell.store.handed import Handed, Left, Mark, Occurred, OverAlert
 from poolwarden_collector.shell.store.store import Store
 
@@ -20,11 +19,10 @@ def handed_of(tail: PoolTail) -> Handed:
     telling = tail.telling
     return Handed(
         tuple(tail.alerts.values()),
-        tuple(OverAlert(each.alert, each.text, each.at) for each in telling.ended),
+        tuple(OverAlert(each.alert, each.text, each.at, each.number) for each in telling.ended),
         tuple(Occurred(each.number, each.at, each.event, each.facts) for each in telling.happened),
         tuple(Mark(each.kind, each.text, each.data, each.actor, each.at) for each in telling.said.values()),
-        telling.told.alerts,
-        telling.told.channels,
+        telling.told.each(),
     )
 
 
@@ -46,10 +44,6 @@ class ToldMarks:
         if journal is None:
             return
         before = journal.telling.told
-        told = Told(
-            left.number if left.alerts else before.alerts,
-            self._journal.sinks if left.alerts else before.channels,
-            left.number if left.hooks else before.hooks,
-        )
+        told = before.later(left.number, left.free, left.channels, hooks=left.hooks)
         if told != before:
             await self._store.mark_told(pool, told)

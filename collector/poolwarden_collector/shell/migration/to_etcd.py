@@ -139,7 +139,7 @@ async def _move(
         gone = (Delete(keys[0], behind(keys[0])), *(Delete(key) for key in keys[1:]))
         await sure(etcd, Txn(ours, gone))
     for each in leaving:
-        pool, told = each.record.pool, _told(each, done.number, journal.sinks)
+        pool, told = each.record.pool, _told(each, done.number)
         await sure(etcd, Txn(ours, _writes(names, pool, texts[pool], told)))
     await into_etcd(etcd, names, mark, journal.enrolment(), own=place.mark is not None)
     for each in leaving:
@@ -272,10 +272,10 @@ def _telling(each: Leaving, number: int) -> Telling:
     return Telling(tuple(ended)[-MOST:], tuple(happened)[-MOST:], dict(list(said.items())[-MOST:]))
 
 
-def _told(each: Leaving, number: int, channels: tuple[str, ...]) -> Told:
-    """Up to where all is told; where anything waits all is told again, under the same keys."""
+def _told(each: Leaving, number: int) -> Told:
+    """Up to where all is told; a channel for which anything waits is told all again, under the same keys."""
     left = each.told
-    return Told(number if left.alerts else 0, channels if left.alerts else (), number if left.hooks else 0)
+    return Told().later(number, left.free, left.channels, hooks=left.hooks)
 
 
 def _writes(names: Names, pool: PoolId, text: bytes, told: Told) -> tuple[Op, ...]:

@@ -4,8 +4,9 @@ Rules
 -----
 * What is open is the tail's: an alert that is open here and not there has ended elsewhere, and was told there. One that
   is open there is open here from then on, under its key and occurrence, so that its reminders and its end are told.
-* What the last owner has told is ``sent`` here without being told. Everything else is told again: at worst a channel
-  hears a message twice, under one key. An end that nobody is known to have told is told.
+* What the last owner has told a channel is ``sent`` here without being told, whatever the other channels took; so is an
+  end that was told from here before. Everything else is told again: at worst a channel hears a message twice, under one
+  key. An end that nobody is known to have told is told, with the time at which it came.
 * Of a pool that goes nothing waits here for a channel or a hook any more: its next owner has it.
 * A silence goes on for what is left of it by the wall clocks of two machines, and never for longer than was asked for
   from then on. What waits for a second person likewise.
@@ -17,7 +18,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlite_utils import Database
@@ -56,11 +57,15 @@ class Open(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class OverAlert:
-    """An alert of which nobody is known to have told the end."""
+    """An alert of which not every channel is known to have been told the end.
+
+    ``number``: the commit that ended it; 0: not known, and told to no channel.
+    """
 
     alert: Open
     text: str
     at: str
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,22 +91,25 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Handed:
-    """``told``: up to which occurrence the alerts were told, to ``channels``."""
+    """``told``: up to which commit each channel was told of the alerts."""
 
     opened: tuple[Open, ...] = ()
     over: tuple[OverAlert, ...] = ()
     occurred: tuple[Occurred, ...] = ()
     marks: tuple[Mark, ...] = ()
-    told: int = 0
-    channels: tuple[str, ...] = ()
+    told: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """Up to which number of its journal in etcd a pool is recorded here, and whether all of that is told."""
+    """Up to which number of its journal in etcd a pool is recorded here, and who has been told all of that.
+
+    ``free``: those of all ``channels`` for which nothing waits; ``hooks``: have all been run?
+    """
 
     number: int
-    alerts: bool
+    channels: tuple[str, ...]
+    free: tuple[str, ...]
     hooks: bool
 
 
@@ -120,7 +128,7 @@ class HandedCalls:
         def _transaction(self, what: str) -> AbstractContextManager[Database]: ...
         def _reading(self) -> AbstractContextManager[Database]: ...
         def _payload(self, alert: dict[str, Any], pool_name: str, state: str, body: str) -> dict[str, Any]: ...
-        def _end_alert(self, db: Database, alert: dict[str, Any], pool_name: str, text: str) -> None: ...
+        def _end_alert(self, db: Database, alert: dict[str, Any], pool_name: str, text: str, at: str = "") -> None: ...
 
     def own_key(self, key: str) -> str:
         """The key of an alert about this collector itself: of several each has its own, for their channels are one."""
@@ -146,15 +154,17 @@ class HandedCalls:
 
     def left_to_tell(self, pool: PoolId) -> Left:
         """How far its channels and hooks are."""
-        waits = """SELECT 1 FROM outbox o WHERE o.pool = ? AND (o.status IN ('pending', 'held')
+        waits = """SELECT DISTINCT o.sink AS sink FROM outbox o WHERE o.pool = ? AND (o.status IN ('pending', 'held')
                    OR (o.status = 'folded' AND EXISTS (SELECT 1 FROM outbox s WHERE s.key = ? || o.sink
-                       AND s.occurrence = o.storm AND s.sink = o.sink AND s.status = 'pending'))) LIMIT 1"""
+                       AND s.occurrence = o.storm AND s.sink = o.sink AND s.status = 'pending')))"""
         hooks = "SELECT 1 FROM hook_events WHERE pool = ? AND status = 'pending' LIMIT 1"
         with self._reading() as db:
             found = next(db.query("SELECT value FROM meta WHERE key = ?", [SHARED + pool]), None)
             number = int(found["value"]) if found is not None else 0
-            told = next(db.query(waits, [pool, parcels.STORM]), None) is None
-            return Left(number, told, next(db.query(hooks, [pool]), None) is None)
+            waiting = {row["sink"] for row in db.query(waits, [pool, parcels.STORM])}
+            channels = self.sinks
+            free = tuple(each for each in channels if each not in waiting)
+            return Left(number, channels, free, next(db.query(hooks, [pool]), None) is None)
 
     def recorded(self, pool: PoolId, number: int) -> None:
         """Up to this number the pool's journal in etcd is recorded here."""
@@ -198,21 +208,27 @@ class HandedCalls:
                 self._let_alert_go(db, alert)
         self._take_marks(db, pool, handed)
         for over in handed.over:
-            if _end_is_told(db, over.alert):
-                continue
-            self._take_alert(db, pool, name, over.alert, handed)
-            # By its occurrence: the same key may be open anew.
-            which = [over.alert.key, over.alert.occurrence]
-            row = next(db.query("SELECT * FROM alerts WHERE key = ? AND occurrence = ?", which))
-            self._end_alert(db, row, name, over.text)
+            if not _end_is_told(db, over.alert):
+                self._take_end(db, pool, name, over, handed)
         for opened in handed.opened:
-            self._take_alert(db, pool, name, opened, handed)
+            self._take_alert(db, pool, name, opened, _told(opened.occurrence, handed))
         self._take_acknowledgements(db, handed)
         for each in handed.occurred:
             hook_queue.take(db, pool, name, self._name, each.id, each.at, each.event, each.facts)
 
-    def _take_alert(self, db: Database, pool: PoolId, name: str, alert: Open, handed: Handed) -> None:
-        """It is open here; channels that have been told of it are not told again."""
+    def _take_end(self, db: Database, pool: PoolId, name: str, over: OverAlert, handed: Handed) -> None:
+        """It is over, since it was; channels that have been told of the end are not told again."""
+        which = [over.alert.key, over.alert.occurrence]  # the same key may be open anew
+        here = "SELECT sink FROM outbox WHERE key = ? AND occurrence = ? AND state = 'resolved' AND status = 'sent'"
+        knows = {row["sink"] for row in db.query(here, which)}
+        knows |= _told(over.number, handed) if over.number else set()
+        self._take_alert(db, pool, name, over.alert, knows | _told(over.alert.occurrence, handed))
+        row = next(db.query("SELECT * FROM alerts WHERE key = ? AND occurrence = ?", which))
+        self._end_alert(db, row, name, over.text, over.at)
+        parcels.end_told_elsewhere(db, over.alert.key, over.alert.occurrence, knows, over.at)
+
+    def _take_alert(self, db: Database, pool: PoolId, name: str, alert: Open, told: set[str]) -> None:
+        """It is open here; channels that have been ``told`` of it are not told again."""
         which = [alert.key, alert.occurrence]
         there = next(db.query("SELECT * FROM alerts WHERE key = ? AND occurrence = ?", which), None)
         if there is not None and not there["resolved_at"]:
@@ -234,7 +250,6 @@ class HandedCalls:
         db["alerts"].insert(row, pk=("key", "occurrence"), replace=True)  # type: ignore[union-attr]
         now = silences.Clock(self.epoch)
         payload = self._payload(row, name, "firing", row["body"])
-        told = set(handed.channels) if alert.occurrence <= handed.told else set()
         sinks = [sink for sink in self.routes.to(row, name) if sink not in taken]
         held = silences.holds(db, row, now)
         parcels.begin(db, row, payload, [sink for sink in sinks if sink not in told], self.routes, now, held=held)
@@ -281,6 +296,11 @@ class HandedCalls:
 
 
 SHARED = "shared "  # and a pool: the key in ``meta`` of the number of its journal in etcd that is recorded here
+
+
+def _told(number: int, handed: Handed) -> set[str]:
+    """The channels that know what happened up to this commit."""
+    return {channel for channel, reached in handed.told.items() if number <= reached}
 
 
 def _end_is_told(db: Database, alert: Open) -> bool:

@@ -325,9 +325,9 @@ class Journal(Records, Questions, DamageCalls, OperatorCalls, HookCalls, Silence
             held = silences.holds(db, row, now)
             parcels.begin(db, row, payload, self.routes.to(row, pool_name), self.routes, now, held=held)
 
-    def _end_alert(self, db: Database, alert: dict[str, Any], pool_name: str, text: str) -> None:
-        """This one is over; ``alert``: its row."""
-        row = alert | {"resolved_at": clock.wall_text()}
+    def _end_alert(self, db: Database, alert: dict[str, Any], pool_name: str, text: str, at: str = "") -> None:
+        """This one is over; ``alert``: its row, ``at``: since when (wall time); now where that is no time."""
+        row = alert | {"resolved_at": at if clock.ms_of(at) is not None else clock.wall_text()}
         db["alerts"].update((row["key"], row["occurrence"]), {"resolved_at": row["resolved_at"]})  # type: ignore[union-attr]
         payload = self._payload(row, pool_name, "resolved", printable(text, "\n"))
         now = silences.Clock(self.epoch)

@@ -164,6 +164,13 @@ def told_elsewhere(db: Database, alert: Row, payload: dict[str, Any], sinks: Ite
     db["outbox"].insert_all(rows)  # type: ignore[union-attr]
 
 
+def end_told_elsewhere(db: Database, key: str, occurrence: int, sinks: Iterable[str], at: str) -> None:
+    """These channels have been told of its end, in this collector's stead or by it before."""
+    which = "state = 'resolved' AND status = 'pending' AND key = ? AND occurrence = ? AND sink = ?"
+    for sink in sinks:
+        db.execute(f"UPDATE outbox SET status = 'sent', sent_at = ? WHERE {which}", [at, key, occurrence, sink])  # noqa: S608
+
+
 def end(
     db: Database, alert: Row, payload: dict[str, Any], configured: tuple[str, ...], routes: Routes, now: Clock
 ) -> None:

@@ -104,7 +104,7 @@ class LedgerArchive:
         """It has no channels."""
 
     def left_to_tell(self, pool: PoolId) -> Left:
-        return Left(max(self._told.get(pool, ()), default=0), alerts=True, hooks=True)
+        return Left(max(self._told.get(pool, ()), default=0), (), (), hooks=True)
 
     def recorded(self, pool: PoolId, number: int) -> None:
         self._told.setdefault(pool, set()).add(number)
