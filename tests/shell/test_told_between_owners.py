@@ -46,8 +46,8 @@ def told(one: One, *, but: Iterable[str] = ()) -> list[str]:
 
 
 def opened(one: One) -> dict[str, int]:
-    rows = one.archive.journal._db.query("SELECT * FROM alerts WHERE resolved_at = ''")
-    return {row["key"]: row["occurrence"] for row in rows}
+    with one.archive.journal._reading() as db:
+        return {row["key"]: row["occurrence"] for row in db.query("SELECT * FROM alerts WHERE resolved_at = ''")}
 
 
 @asynccontextmanager
