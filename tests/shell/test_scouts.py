@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from poolwarden_collector.shell.agents.elsewhere import CAPABILITY
+from poolwarden_collector.shell.agents.roster import Roster
 from poolwarden_collector.shell.agents.sessions import Session, Sessions
+from poolwarden_collector.shell.config.config import load
 from poolwarden_collector.shell.loop.scouts import BACK_WITHIN_MS, EVERY_MS, Scouts
 
-from .rig import HOSTS, POOL
+from .rig import HOSTS, POOL, write_config
 
 pytestmark = pytest.mark.asyncio
 OTHERS = ("192.0.2.2:7443", "192.0.2.3:7443")
@@ -59,6 +62,36 @@ async def test_one_agent_goes_to_another_collector_and_the_next_one_when_that_is
     streams.come(HOSTS[0])
     assert streams.after(BACK_WITHIN_MS) == () and not streams.sent(), "nobody else has the pool"
     assert streams.after(EVERY_MS) == () and streams.sent() == [HOSTS[1]]
+
+
+async def test_who_is_away_is_told_until_it_is_back_or_its_time_is_over() -> None:
+    streams = Streams()
+    streams.come(*HOSTS)
+    assert streams.scouts.away() == {}
+    streams.after(0)
+    assert streams.scouts.away() == {POOL: HOSTS[0]}
+    streams.go(HOSTS[0])
+    streams.come(HOSTS[0])
+    streams.after(1_000)
+    assert streams.scouts.away() == {}
+    streams.after(EVERY_MS)
+    assert streams.scouts.away() == {POOL: HOSTS[1]}
+    streams.go(HOSTS[1])
+    streams.after(BACK_WITHIN_MS)
+    assert streams.scouts.away() == {}
+
+
+@pytest.mark.parametrize("several", [False, True])
+async def test_a_scout_counts_only_while_this_collector_of_several_may_act_nowhere(
+    tmp_path: Path, several: bool
+) -> None:
+    roster = Roster(load(write_config(tmp_path)), 1, lambda: 1_000_000, one_of_several=several)
+    roster.scouts = {POOL: HOSTS[0]}
+    assert not roster.site(POOL).scouts and not roster.site(POOL).cut_off
+    roster.right = lambda: "its lease is over"
+    assert roster.site(POOL).scouts == ({HOSTS[0]} if several else set()) and roster.site(POOL).cut_off is several
+    roster.give_back(POOL)
+    assert not roster.scouts
 
 
 async def test_who_does_not_come_back_has_found_the_owner_and_all_go_there() -> None:

@@ -80,7 +80,9 @@ def _take_in(tx: Transaction, event: ev.AgentConnected) -> None:
     facts = before.facts if before is not None and before.hello.boot_id == hello.boot_id else None
     state = AgentState(hello, event.stream, True, tx.asof, connected_at=tx.now)
     if facts is not None and before is not None:
-        state = replace(state, facts=facts, connected_at=before.connected_at)
+        # A scout that is back is heard as it was; any other new stream only from its first report on.
+        reported = before.reported and hello.host in tx.site.scouts
+        state = replace(state, facts=facts, connected_at=before.connected_at, reported=reported)
     agent_streams.put(tx, state)
     last_look.asked_anew(tx, hello.host)
     fenced_hosts.alive(tx, hello.host, tx.now, "its agent has opened a stream")

@@ -153,6 +153,55 @@ def test_a_few_cuts_reboots_and_goodbyes_are_no_flapping() -> None:
     assert flapping(g) == []
 
 
+def scout(g: Guarded, n: int, away: int, back: bool = True) -> list[str]:
+    """This collector, which may act nowhere, sends that agent to look elsewhere; the verdicts meanwhile."""
+    host, seen = g.host(n), []
+    g.site = replace(g.site, cut_off=True, scouts=frozenset({host.uuid}))
+    host.agent = False
+    for _ in range(away // 500):
+        g.run(500)
+        seen.append(g.verdict)
+    if back:
+        host.agent = True
+        g.connect(host)
+        seen.append(g.verdict)
+    g.site = replace(g.site, scouts=frozenset())
+    g.run(2_000)
+    return [*seen, g.verdict]
+
+
+def test_a_scout_that_comes_back_was_not_silent_and_did_not_flap() -> None:
+    g = Guarded()
+    for _ in range(6):
+        for n in (1, 3):
+            assert set(scout(g, n, 9_000)) == {"Healthy"}
+    g.site = replace(g.site, cut_off=False)
+    g.run(2_000)
+    assert flapping(g) == [] and not g.pool.live.link_flaps.flaps
+
+
+def test_a_scout_that_does_not_come_back_is_silent_since_it_was_heard_last() -> None:
+    g = Guarded()
+    last = g.pool.live.agents[uuid(1)].last_heard
+    assert scout(g, 1, 9_000, back=False)[-2:] == ["Healthy", "AgentLost"]
+    assert last <= g.pool.live.agents[uuid(1)].last_heard <= last + 2_000
+
+
+def test_a_scout_that_has_booted_meanwhile_is_heard_from_its_first_report_on() -> None:
+    g = Guarded()
+    host = g.host(3)
+    g.site = replace(g.site, cut_off=True, scouts=frozenset({host.uuid}))
+    g.connect(host, boot_id="another")
+    assert not g.pool.live.agents[host.uuid].reported
+
+
+def test_a_new_stream_of_one_that_was_not_sent_away_is_heard_from_its_first_report_on() -> None:
+    g = Guarded()
+    g.site = replace(g.site, cut_off=True, scouts=frozenset({uuid(1)}))
+    g.connect(g.host(3))
+    assert not g.pool.live.agents[uuid(3)].reported
+
+
 # ---------------------------------------------------------------------------------------------- its own rules
 
 

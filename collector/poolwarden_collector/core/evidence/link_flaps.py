@@ -1,7 +1,8 @@
 """Links that come and go: counted and told to a person, never a reason to do anything.
 
 A flap is a host that is heard again in the same boot after it was lost without a goodbye: its stream broke, or was
-silent for longer than ``suspect_after``. Many of them in ten minutes are one alert, not one for each.
+silent for longer than ``suspect_after``. Many of them in ten minutes are one alert, not one for each. While this
+collector is cut off from etcd none is counted: it sends agents away itself then, and its pools may stand still.
 
 A host that says Hello in one new boot after the other is in a reboot loop, and is called so: each boot by itself looks
 like a host that is coming back. Boots that alternate are two machines, and a matter of identity_conflict.py.
@@ -33,11 +34,11 @@ def watch_links(tx: Transaction) -> None:
         if before is None and not heard:
             continue
         excused = bool(agent.goodbye) or (before is not None and before.excused)
-        link = Link(boot, agent.stream, heard, excused and not heard)
+        link = Link(boot, agent.stream, heard, tx.site.cut_off or (excused and not heard))
         if link == before:
             continue
         lost = before is not None and (not before.heard or before.stream != agent.stream)
-        if before is not None and heard and lost and before.boot == boot and not before.excused:
+        if before is not None and heard and lost and before.boot == boot and not (before.excused or tx.site.cut_off):
             _flap(tx, host)
         tx.change(LinkFlaps, links={**tx.live.link_flaps.links, host: link})
     _say(tx)

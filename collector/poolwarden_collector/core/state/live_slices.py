@@ -101,7 +101,10 @@ class Unsettled:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """How an agent was heard in one step; ``excused``: it said goodbye before it fell silent."""
+    """How an agent was heard in one step.
+
+    ``excused``: it said goodbye before it fell silent, or this collector was cut off.
+    """
 
     boot: str
     stream: int

@@ -71,7 +71,10 @@ class Snapshot:
         return self.live.agents.get(host)
 
     def heard(self, host: HostId) -> AgentState | None:
-        """The host's agent, if its stream is open, it has reported, and its last message is not overdue."""
+        """The host's agent, if its stream is open, it has reported, and its last message is not overdue.
+
+        One that this collector has itself sent away to look counts as it was, until its time to come back is over.
+        """
         if self._heard is None:
             self._heard = {of: agent for of, agent in self.live.agents.items() if self._hears(agent)}
         return self._heard.get(host)
@@ -79,7 +82,9 @@ class Snapshot:
     def _hears(self, agent: AgentState) -> bool:
         if not agent.connected or not agent.reported:
             return False
-        return self.asof - agent.last_heard < self.policy.suspect_after
+        in_time = self.asof - agent.last_heard < self.policy.suspect_after
+        # safety: a scout counts as heard only while this collector may act nowhere (Roster.site).
+        return in_time or agent.hello.host in self.site.scouts
 
     def all_devices(self, host: HostId) -> tuple[FenceDevice, ...]:
         """The host's fence devices, those in quarantine too; none before its own agent has spoken in this pool."""

@@ -136,6 +136,7 @@ class Roster:
         self.stalled = ""  # why nothing can be made durable; empty: it can
         self.stalled_at: Ms | None = None
         self.stalls: dict[PoolId, str] = {}  # of one of several: pools in which nothing can be made durable, and why
+        self.scouts: dict[PoolId, HostId] = {}  # of one of several: whose agent it has sent to look at another one
         self.unarchived = ""  # of one of several: why its own journal cannot be written; empty: it can
         self.right: Callable[[], str] = str  # of one of several: why it may act nowhere now; empty: it may
         self.without_right: Callable[[], Ms] = int  # of one of several: for how long it may not act; 0: it may
@@ -158,6 +159,7 @@ class Roster:
         blind = self.sites.get(self.config.policy_of(pool).site)
         charge = self.charge(pool)
         why = blind.why if blind else ""
+        scout, cut_off = self.scouts.get(pool, ""), self.one_of_several and bool(self.right())
         return Site(
             charge.epoch,
             charge.started_at,
@@ -168,6 +170,9 @@ class Roster:
             charge.clock,
             raised=charge.raised,
             takeover=charge.takeover,
+            cut_off=cut_off,
+            # safety: with the right to act every agent that is away is silent.
+            scouts=frozenset({scout}) if scout and cut_off else frozenset(),
         )
 
     # ------------------------------------------------------------------------------------------------ in charge, or not
@@ -205,7 +210,7 @@ class Roster:
         """The pool is another one's from now on; nothing is kept of it."""
         if pool in self.pools:
             del self.pools[pool]
-        for kept in (self._charges, self.stood_down, self.stalls, self._quiet_pools):
+        for kept in (self._charges, self.stood_down, self.stalls, self._quiet_pools, self.scouts):
             kept.pop(pool, None)
 
     def why_no_act(self, pool: PoolId) -> str:

@@ -318,9 +318,12 @@ class Ownerships:
             return
         if self.membership.over_since(now) < AFTER_MS:
             self._scouts.rest()
+            self._service.roster.scouts = {}
             self.gone.clear()
             return
-        for pool in self._scouts.look([*self._mine], now):
+        found = self._scouts.look([*self._mine], now)
+        self._service.roster.scouts = self._scouts.away()
+        for pool in found:
             _log.warning("pool %s: an agent found another collector that has it; all of them are sent on", pool)
             self.gone.add(pool)
 

@@ -8,8 +8,9 @@ Rules
 * Of each pool one agent at a time is sent to another collector, a scout. An agent that is welcomed nowhere else comes
   back, because this one still takes it: then nobody else has the pool. One that is not back within ``BACK_WITHIN_MS``
   has found the owner, and every other agent of the pool is sent after it.
-* So while etcd is away as a whole, one agent of a pool is missing for some seconds in each ``EVERY_MS``; nothing is
-  concluded of that, because nothing may be begun then.
+* So while etcd is away as a whole, one agent of a pool is missing for some seconds in each ``EVERY_MS``. Until its time
+  to come back is over it counts as it was (``Site.scouts``): it is not silent, and its return is no flap of its link.
+  That is so only while this collector may act nowhere.
 * An agent that cannot follow is no scout. Where none can, they stay: a person sees that in status.
 """
 
@@ -49,6 +50,10 @@ class Scouts:
     def rest(self) -> None:
         """etcd answers: it says who has which pool."""
         self._last.clear()
+
+    def away(self) -> dict[PoolId, HostId]:
+        """Who is away, or back since the last look; of each pool one at the most."""
+        return {pool: scout.host for pool, scout in self._last.items() if not scout.back}
 
     def look(self, pools: Collection[PoolId], now: Ms) -> tuple[PoolId, ...]:
         """Once a second while nothing is known of etcd. Pools whose agents were sent on, all of them."""

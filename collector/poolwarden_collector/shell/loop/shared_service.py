@@ -28,14 +28,15 @@ from poolwarden_collector.core.decision import takeover
 from poolwarden_collector.core.decision.storm_brake import Braked, Silence
 from poolwarden_collector.core.evidence.verdict import Verdict
 from poolwarden_collector.core.model.effects import AlertRaised, AlertResolved, Reply
-from poolwarden_collector.core.model.entries import Entry
+from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.power import FenceDevice
 from poolwarden_collector.core.model.values import Ms, PoolId
-from poolwarden_collector.core.state.pool_record import PoolRecord
+from poolwarden_collector.core.state.pool_record import PoolRecord, fold
 from poolwarden_collector.core.state.snapshot import Snapshot
 from poolwarden_collector.shell.agents.roster import Roster
 from poolwarden_collector.shell.cluster.commit_text import PoolTail, Shot, TooBig
 from poolwarden_collector.shell.cluster.commits import Deposed, Durable, NotDone, Outcome, Undecided
+from poolwarden_collector.shell.cluster.consensus import shared
 from poolwarden_collector.shell.cluster.etcd_store import EtcdStore
 from poolwarden_collector.shell.cluster.handover import (
     Handover,
@@ -63,6 +64,18 @@ NO_WORK_MS: Ms = 120_000  # without the right to act: its heartbeat ends
 AGAIN_S = 1.0  # until a step whose end is not known is sent again
 
 _log = logging.getLogger(__name__)
+
+
+def _is_seen_again(record: PoolRecord, write: on.Commit) -> bool:
+    """Does this step say that the pool is healthy, and nothing that its record does not have?
+
+    It comes after each host that was away for a moment, also while etcd is away; to wait for etcd with that would be to
+    look at the pool no more.
+    """
+    needed = [entry for entry in write.entries if shared(entry)]
+    if not all(entry.kind is Kind.VERDICT and not entry.failover for entry in needed):
+        return False
+    return fold(record, write.entries) == record
 
 
 class SharedService(Service):
@@ -356,8 +369,10 @@ class SharedService(Service):
             super()._queue(waiting)
             return
         pool = write.pool
+        known = self.roster.pools.get(pool)
+        entries = () if known is not None and _is_seen_again(known.record, write) else write.entries
         try:
-            begun = self._store.begin(pool, write.entries, write.alerts, write.occasions)
+            begun = self._store.begin(pool, entries, write.alerts, write.occasions)
         except TooBig as error:
             self._advance(waiting.happening, partial(self.loop.refused, error, pool))
             return
