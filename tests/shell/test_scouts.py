@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from poolwarden_collector.core import engine
+from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model.entries import Entry, Kind
+from poolwarden_collector.core.state.question_record import Asked
 from poolwarden_collector.shell.agents.elsewhere import CAPABILITY
 from poolwarden_collector.shell.agents.roster import Roster
 from poolwarden_collector.shell.agents.sessions import Session, Sessions
@@ -15,6 +20,7 @@ from poolwarden_collector.shell.config.config import load
 from poolwarden_collector.shell.loop.scouts import BACK_WITHIN_MS, EVERY_MS, Scouts
 
 from .rig import HOSTS, POOL, write_config
+from .shared import two
 
 pytestmark = pytest.mark.asyncio
 OTHERS = ("192.0.2.2:7443", "192.0.2.3:7443")
@@ -135,3 +141,22 @@ async def test_where_no_other_is_known_the_agent_tries_those_of_its_own_list() -
     streams.come(*HOSTS)
     streams.after(0)
     assert streams.told(HOSTS[0]) == ""
+
+
+@pytest.mark.parametrize("changes", [False, True])
+async def test_health_again_does_not_wait_for_etcd_where_it_changes_no_record(
+    changes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While etcd is away each agent looks for another owner in its turn, and comes back."""
+    async with two(tmp_path, monkeypatch) as (a, _, cluster):
+        await a.owns()
+        known = a.roster.pools[POOL]
+        denied = Asked(denied={"g": "not now"}) if changes else Asked()
+        a.roster.pools[POOL] = replace(known, record=replace(known.record, asked=denied))
+        cluster.model.cut("a")
+        healthy = Entry(Kind.VERDICT, "Healthy again", {"verdict": "Healthy", "before": "Suspect"})
+        step = lambda pool, event, now, site: engine.StepResult(pool, (healthy,), (), ())  # noqa: E731
+        monkeypatch.setattr("poolwarden_collector.shell.loop.engine_loop.step", step)
+        await a.take(ev.Tick())
+        assert (a.archived()[-1] == "Healthy again") is not changes
+        assert bool(a.roster.stalls) is changes

@@ -17,7 +17,6 @@ from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.takeover import Takeover
 from poolwarden_collector.core.state.live import Pool, Site
 from poolwarden_collector.core.state.pool_record import PoolRecord, fold
-from poolwarden_collector.core.state.question_record import Asked
 from poolwarden_collector.shell.cluster import commits, etcd, etcd_store
 from poolwarden_collector.shell.cluster.commits import PoolTail
 from poolwarden_collector.shell.cluster.etcd import carry_out
@@ -68,25 +67,6 @@ async def test_what_need_not_be_shared_does_not_wait_for_etcd(tmp_path: Path, mo
         monkeypatch.setattr("poolwarden_collector.shell.loop.engine_loop.step", step)
         await a.take(ev.Tick())
         assert a.archived()[-1] == "silence" and not a.roster.stalls
-
-
-@pytest.mark.parametrize("changes", [False, True])
-async def test_health_again_does_not_wait_for_etcd_where_it_changes_no_record(
-    changes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """While etcd is away each agent looks for another owner in its turn, and comes back."""
-    async with two(tmp_path, monkeypatch) as (a, _, cluster):
-        await a.owns()
-        known = a.roster.pools[POOL]
-        denied = Asked(denied={"g": "not now"}) if changes else Asked()
-        a.roster.pools[POOL] = replace(known, record=replace(known.record, asked=denied))
-        cluster.model.cut("a")
-        healthy = Entry(Kind.VERDICT, "Healthy again", {"verdict": "Healthy", "before": "Suspect"})
-        step = lambda pool, event, now, site: engine.StepResult(pool, (healthy,), (), ())  # noqa: E731
-        monkeypatch.setattr("poolwarden_collector.shell.loop.engine_loop.step", step)
-        await a.take(ev.Tick())
-        assert (a.archived()[-1] == "Healthy again") is not changes
-        assert bool(a.roster.stalls) is changes
 
 
 async def test_an_alert_is_shared_with_its_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
