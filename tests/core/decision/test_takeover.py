@@ -20,7 +20,7 @@ from poolwarden_collector.core.model.reasons import Cause
 from poolwarden_collector.core.model.takeover import LeftBehind
 from poolwarden_collector.core.model.values import Role
 from poolwarden_collector.core.report.explain import explain
-from poolwarden_collector.core.report.situation import situation
+from poolwarden_collector.core.report.situation import in_short, situation
 from poolwarden_collector.core.state.live import Pool, Site
 from poolwarden_collector.core.state.pool_record import PoolRecord, fold
 from poolwarden_collector.core.state.snapshot import Snapshot
@@ -257,3 +257,15 @@ def test_an_off_without_a_result_is_not_called_over_before_it_has_landed(g: Take
     assert not g.has(Kind.FENCE_RESULT)
     g.run(3_000)
     assert g.has(Kind.FENCE_RESULT) and g.entry(Kind.FENCE_RESULT).data["certain"] is False
+
+
+def test_a_pool_of_which_nothing_can_be_recorded_says_that_and_not_that_its_site_is_dark() -> None:
+    g = Guarded()
+    for host in g.hosts:
+        host.agent = False
+    g.run(20_000)
+    seen = Snapshot(g.pool, g.now, replace(g.site, stalled="no answer"))
+    shown = situation(seen, Verdict.POOL_DARK)
+    assert "NOTHING IS DECIDED OR DONE" in shown.headline and shown.level == "critical"
+    assert "no answer" in shown.lines[0] and "look at etcd" in shown.todo[0]
+    assert in_short(seen, Verdict.POOL_DARK).headline == shown.headline

@@ -31,6 +31,9 @@ from poolwarden_collector.core.report.running_vms import vm_sentence
 from poolwarden_collector.core.state.failover_record import Step
 from poolwarden_collector.core.state.snapshot import Snapshot
 
+_STALLED = "IT CANNOT BE RECORDED: NOTHING IS DECIDED OR DONE"
+_AS_IT_WAS = "What is told of its hosts is as it was before; who looks silent now need not be."
+_LOOK_AT_ETCD = "look at etcd: this collector's log names what it answers; the pool goes on by itself"
 HEADLINE_MOST = 60  # characters: with the pool's name and an age it is one line
 
 
@@ -83,6 +86,9 @@ WORDS: dict[Verdict, tuple[str, str]] = {
 
 def situation(pool: Snapshot, verdict: Verdict) -> Situation:
     """How this pool stands now."""
+    if pool.site.stalled:
+        lines = (f"Nothing of this pool can be recorded: {pool.site.stalled}", _AS_IT_WAS)
+        return replace(in_short(pool, verdict), lines=lines, vms=vm_sentence(pool), todo=(_LOOK_AT_ETCD,))
     if _listens(pool, verdict):
         return in_short(pool, verdict)
     if _well(pool, verdict):
@@ -95,6 +101,8 @@ def situation(pool: Snapshot, verdict: Verdict) -> Situation:
 
 def in_short(pool: Snapshot, verdict: Verdict) -> Situation:
     """The same headline, level and age at a small part of the price, for a list of thousands."""
+    if pool.site.stalled:
+        return Situation(_STALLED, "critical", 0)
     if _listens(pool, verdict):
         left = (pool.quiet_until - pool.now) / 1000
         return Situation(f"the collector has just {takeover.just(pool)}: it listens for {left:.0f} s first", "info", 0)

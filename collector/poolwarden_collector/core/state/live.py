@@ -219,6 +219,7 @@ class Site:
     raised: tuple[int, ...] = ()
     # What the owner before may have left under way; None: this collector is the only one.
     takeover: Takeover | None = None
+    stalled: str = ""  # why nothing of this pool can be recorded, for what is shown: no step is taken then
     cut_off: bool = False  # one of several that may act nowhere: what it misses meanwhile is not the agents' doing
     # Hosts whose agents this collector itself has sent to look at another one, while it may act nowhere, and which have
     # time to come back: that their streams are away says nothing of them.
