@@ -18,6 +18,8 @@ from poolwarden_collector.shell.agents.roster import Roster
 from poolwarden_collector.shell.agents.sessions import Session, Sessions
 from poolwarden_collector.shell.config.config import load
 from poolwarden_collector.shell.loop.scouts import BACK_WITHIN_MS, EVERY_MS, Scouts
+from poolwarden_collector.shell.operators import access
+from poolwarden_collector.shell.operators.pool_views import PoolViews
 
 from .rig import HOSTS, POOL, write_config
 from .shared import two
@@ -160,3 +162,7 @@ async def test_health_again_does_not_wait_for_etcd_where_it_changes_no_record(
         await a.take(ev.Tick())
         assert (a.archived()[-1] == "Healthy again") is not changes
         assert bool(a.roster.stalls) is changes
+        for scoped in (False, True):
+            monkeypatch.setattr(access, "current", lambda scoped=scoped: SimpleNamespace(scoped=scoped))
+            shown = access.NOT_RECORDED if scoped else a.roster.stalls.get(POOL, "")
+            assert PoolViews(a.roster).site(POOL).stalled == (shown if changes else "")

@@ -44,10 +44,10 @@ class PoolViews:
 
     def site(self, uuid: PoolId) -> Site:
         """The collector's condition as this pool must know it; why it is blind counts other pools."""
-        site, stalled, scoped = self.roster.site(uuid), self.roster.stalls.get(uuid, ""), access.current().scoped
-        if stalled:
-            site = replace(site, stalled=access.NOT_RECORDED if scoped else stalled)
-        return replace(site, blind=BLIND) if site.blind and scoped else site
+        site = self.roster.site(uuid)
+        if stalled := self.roster.stalls.get(uuid, ""):
+            site = replace(site, stalled=access.NOT_RECORDED if access.current().scoped else stalled)
+        return replace(site, blind=BLIND) if site.blind and access.current().scoped else site
 
     def _site(self, uuid: PoolId, beside: Beside) -> Site:
         site, more = self.site(uuid), beside.get(uuid, ())
