@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 from poolwarden_lab.story.stage import Stage
 
 ANSWER_MS = 60_000  # a command that waits for evidence is answered by then
+OWNED_MS = 60_000  # a pool that some collector can own has an owner by then
 _NO_WORD = r"(?!(?:or|and|says|tells|ends|shows|names|reads|lists)\b)"
 _COMMAND = re.compile(rf"\bpoolwarden ([a-z][a-z-]*(?: {_NO_WORD}[^\s;,:()]*[^\s;,:().])*)")
 _SHELL = re.compile(r"\b((?:xe|systemctl|poolwarden-agent) [^;,()\n]*)")
@@ -178,6 +179,8 @@ def follow(stage: Stage, advice: Advice, node: str = "") -> Followed:
     stage.beside = None
     stage.forget_moments()
     followed = Followed(advice, "", 0, "")
+    # Among several collectors a pool may be nobody's for a moment: a person has to wait for its next owner.
+    stage.run_until(lambda: bool(_InStory(stage, node).guarded()), OWNED_MS)
     for command in advice.commands:
         followed = _give(stage, advice, command, node)
         if followed.status and command.startswith("confirm-fenced") and DESPITE in followed.said:
