@@ -21,6 +21,7 @@ FORBIDDEN = re.compile(
     re.IGNORECASE,
 )
 NOT_TEXT = {".png", ".gif", ".ico"}
+LEFT_OVER = {".orig", ".rej", ".bak", ".swp", ".tmp"}
 
 
 def functions(path: Path) -> list[tuple[str, int]]:
@@ -46,6 +47,10 @@ def test_functions_are_short() -> None:
 def test_modules_open_with_their_rules() -> None:
     code = python_files("agent", "collector", "lab", "tests")
     assert [name_of(path) for path in code if path.read_text().strip() and not ast.get_docstring(parsed(path))] == []
+
+
+def test_nothing_is_left_of_a_patch_or_an_editor() -> None:
+    assert [name_of(path) for path in files() if path.suffix in LEFT_OVER or path.name.endswith("~")] == []
 
 
 def test_nothing_of_one_machine() -> None:

@@ -141,7 +141,8 @@ class World:
         for machine in self.machines:
             if name in (machine.host.node, machine.host.name, machine.host.uuid):
                 return machine
-        raise LookupError(f"no host {name!r}; there are: {', '.join(m.host.name for m in self.machines)}")
+        several = f"; collectors: {', '.join(self.collectors)}" if len(self.collectors) > 1 else ""
+        raise LookupError(f"no host {name!r}; there are: {', '.join(m.host.name for m in self.machines)}{several}")
 
     # -------------------------------------------------------------------------------- life
 
