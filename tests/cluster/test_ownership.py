@@ -11,23 +11,43 @@ from poolwarden_collector.core.state.pool_record import PoolRecord, fold
 from poolwarden_collector.shell.cluster import commits, handover, ownership
 from poolwarden_collector.shell.cluster.commits import Deposed, Durable
 from poolwarden_collector.shell.cluster.etcd import (
+    Alive,
     Created,
     EtcdError,
+    Found,
     Get,
     Holds,
     InDoubt,
+    KeepAlive,
+    Kept,
     Txn,
     carry_out,
 )
-from poolwarden_collector.shell.cluster.membership import (
-    LeaseLost,
-)
+from poolwarden_collector.shell.cluster.membership import LeaseLost, Membership, Renewed, Standing, Unanswered
 from poolwarden_collector.shell.cluster.names import Names
 from poolwarden_collector.shell.cluster.ownership import Ownership
 
 from .clusters import ModelCluster, in_virtual_time
 from .contract import POOL, Collector, generation, names, seen
 from .test_when_etcd_fails import owner
+
+# ------------------------------------------------------------------------------------------------ membership
+
+
+@pytest.mark.parametrize(("renewed", "read", "counts"), [(3, 3, True), (3, 4, False), (0, 0, False)])
+def test_a_renewal_counts_where_the_leader_is_named_and_the_same(renewed: int, read: int, counts: bool) -> None:
+    """Who names none may be of a release that tells none: then nobody knows whether the one that renewed still led."""
+    at, clock = names(), itertools.count(1_000, 1_000)
+    member = Membership(at, "a", "a:1", lambda: next(clock))
+    member.standing = Standing("a", 7, 5)
+    renewing = member.renew()
+    assert next(renewing) == KeepAlive(7)
+    assert renewing.send(Alive(10, renewed)) == Get(at.member("a"))
+    found = Found((Kept(at.member("a"), member._said(), 5, 5, 7),), 9, term=read)
+    with pytest.raises(StopIteration) as ended:
+        renewing.send(found)
+    assert isinstance(ended.value.value, Renewed if counts else Unanswered)
+
 
 # ------------------------------------------------------------------------------------------------ ownership
 
