@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import poolwarden_collector.doctor  # noqa: F401 - commands that were imported before a story reach its collector too
 from poolwarden_lab.story import play
 from poolwarden_lab.story.advice import Follower, commands, holes
 from poolwarden_lab.story.stage import Stage
@@ -18,7 +19,7 @@ from poolwarden_lab.story.text import read_file
 HERE = Path(__file__).parent
 STANDSTILLS = sorted((HERE.parent / "simulation" / "standstills").glob("*.txt"))
 # One per kind of advice, for the full tier. The long one follows every story's (test_stories.py) and standstill's.
-FULL = ("s11-approve", "s13", "hold-beside-an-unheard-host", "copy-beside-an-unknown-vm")
+FULL = ("s11-approve", "s13", "hold-beside-an-unheard-host", "copy-beside-an-unknown-vm", "owner-cut-from-etcd")
 
 
 @pytest.mark.parametrize("path", [HERE / f"{name}.txt" for name in FULL], ids=FULL)

@@ -26,7 +26,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from poolwarden.v1 import operator_pb2 as pb
-from poolwarden_collector.cli import act, answer, cluster, drill, fence, main, see, switch
+from poolwarden_collector.cli import collector as client
+from poolwarden_collector.cli import main
 from poolwarden_collector.core.model.effects import AlertRaised
 from poolwarden_collector.core.model.values import HostId
 from poolwarden_collector.core.report.status import status
@@ -198,8 +199,8 @@ def _give(stage: Stage, advice: Advice, command: str, node: str) -> Followed:
         return Followed(advice, command, 0, "")  # it walks with a person at its terminal (tests/lab/test_drill.py)
     collector = _InStory(stage, node)
     out = io.StringIO()
-    for module in (act, answer, cluster, drill, fence, see, switch):
-        module.connect = lambda _settings: collector  # type: ignore[attr-defined]
+    # Where every command takes it from at its call, whatever of them this process has imported before.
+    client.Collector = lambda _settings: collector  # type: ignore[assignment,misc,return-value]
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
         try:
             code = main._invoke(words)
