@@ -46,10 +46,10 @@ def free_port() -> int:
 class Collector:
     """A collector process."""
 
-    def __init__(self, folder: Path, extra: str = "") -> None:
+    def __init__(self, folder: Path, extra: str = "", own: str = "") -> None:
         self.folder = folder
         self.port = free_port()
-        file = write_config(folder, extra)
+        file = write_config(folder, extra, collector=own)
         file.write_text(file.read_text().replace("127.0.0.1:0", f"127.0.0.1:{self.port}"))
         self.log = (folder / "log").open("a")
         self.process = subprocess.Popen([*COMMAND, "--config", str(file)], env=ENVIRONMENT, stderr=self.log)
@@ -92,8 +92,8 @@ class Collector:
 
 
 @contextlib.contextmanager
-def collector(folder: Path, extra: str = "") -> Iterator[Collector]:
-    running = Collector(folder, extra)
+def collector(folder: Path, extra: str = "", own: str = "") -> Iterator[Collector]:
+    running = Collector(folder, extra, own)
     try:
         yield running
     finally:

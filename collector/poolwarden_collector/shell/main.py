@@ -407,18 +407,42 @@ def reload_config(file: Path, reason: str) -> None:
 
     Exit status: 0 taken, 1 not now, 2 something in the file is wrong or needs a restart; then nothing was changed.
     """
-    from poolwarden_collector.shell.operators import reload_call
+    from poolwarden_collector.shell.operators import local_calls
 
     try:
-        reply = reload_call.ask(file, reason)
+        reply = local_calls.reload(file, reason)
     except ConfigError as error:
         sys.exit(_say(f"{error}; nothing was changed", EXIT_CONFIG))
-    except reload_call.NoAnswer as error:
+    except local_calls.NoAnswer as error:
         sys.exit(_say(str(error), EXIT_OTHER))
     if not reply.accepted:
         text = f"{reply.text}; nothing was changed. {reply.next_step}"
         sys.exit(_say(text, EXIT_CONFIG if reply.file_is_wrong else EXIT_OTHER))
-    reload_call.tell(reply)
+    local_calls.tell(reply)
+
+
+@main.command("drain")
+@click.option("--config", "file", default=DEFAULT_CONFIG, show_default=True, type=click.Path(path_type=Path))
+@click.option("--end", is_flag=True, help="Let it take pools again.")
+@click.option("--reason", default="", metavar="TEXT", help="Why; kept in the record of calls.")
+def drain(file: Path, end: bool, reason: str) -> None:
+    """Of several collectors: have this machine's give its pools to the others, a few a second, and take none.
+
+    It lasts until --end or until it is restarted. Of another machine's collector: poolwarden drain COLLECTOR.
+    """
+    from poolwarden_collector.shell.operators import local_calls
+
+    try:
+        reply = local_calls.drain(file, end, reason)
+    except ConfigError as error:
+        sys.exit(_say(f"{error}; nothing was changed", EXIT_CONFIG))
+    except local_calls.NoAnswer as error:
+        sys.exit(_say(str(error), EXIT_OTHER))
+    if not reply.accepted:
+        sys.exit(_say(f"{reply.text}; nothing was changed. {reply.next_step}", EXIT_OTHER))
+    click.echo(reply.text)
+    if reply.next_step:
+        click.echo(reply.next_step)
 
 
 @main.command("backup")

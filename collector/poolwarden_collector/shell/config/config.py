@@ -155,9 +155,10 @@ def load(file: Path, environment: Mapping[str, str] = os.environ) -> Config:
     return config
 
 
-def socket_path(file: Path) -> Path:
-    """Where the collector of this file serves operators; nothing else of it is checked. Raises ConfigError."""
-    return _socket(read_toml(file).table("collector"))
+def name_and_socket(file: Path) -> tuple[str, Path]:
+    """Who the collector of this file is, and where it serves operators; nothing else is checked. Raises ConfigError."""
+    collector = read_toml(file).table("collector")
+    return _name(collector), _socket(collector)
 
 
 def _metrics(top: Table, environment: Mapping[str, str], collector: Table) -> Metrics | None:
