@@ -338,6 +338,8 @@ async def test_a_host_of_another_collector_is_denied_by_its_name_wherever_that_i
 
 async def test_who_names_no_collector_is_told_where_they_stand(tmp_path: Path) -> None:
     async with halls(tmp_path, 1) as (_, [a]):
-        with pytest.raises(grpc.aio.AioRpcError) as error:
-            await a.stub.Command(pb.CommandRequest(drain=pb.Drain(collector="hall-x")))
-        assert str(error.value.details()).endswith("there is: hall-a\n\npoolwarden collectors")
+        for command in ({"drain": pb.Drain(collector="hall-x")}, {"move": pb.Move(pool="gold", collector="hall-x")}):
+            with pytest.raises(grpc.aio.AioRpcError) as error:
+                await a.stub.Command(pb.CommandRequest(**command))
+            assert error.value.code() is grpc.StatusCode.NOT_FOUND
+            assert str(error.value.details()).endswith("there is: hall-a\n\npoolwarden collectors")

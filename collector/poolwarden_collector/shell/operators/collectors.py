@@ -15,7 +15,6 @@ import socket
 from typing import TYPE_CHECKING
 
 from poolwarden.v1 import operator_pb2 as pb
-from poolwarden_collector.nearest import did_you_mean
 from poolwarden_collector.shell.cluster.assignment import Overview
 from poolwarden_collector.shell.cluster.etcd import EtcdError, Health
 from poolwarden_collector.shell.cluster.membership import Member
@@ -160,14 +159,9 @@ class Collectors:
 
     async def _move(self, several: Several, pool: str, to: str) -> pb.CommandReply:
         neighbours, name = several.neighbours, self._name(pool) or pool
-        seen = neighbours.overview()
-        members = seen.members if seen is not None else {}
         if to == neighbours.me:
             return pb.CommandReply(accepted=True, text=f"{name} is collector {to}'s already; nothing was done")
-        if to not in members:
-            text = f"there is no collector {to!r}{did_you_mean(to, members)}; there is: {', '.join(sorted(members))}"
-            return pb.CommandReply(code="no-collector", text=text, next_step="poolwarden collectors")
-        if members[to].draining:
+        if several.member(to).draining:
             step = f"poolwarden drain {to} --end"
             return pb.CommandReply(
                 code="draining", text=f"collector {to} gives its pools up and takes none", next_step=step

@@ -93,7 +93,7 @@ class Several:
         collector, place = await self.place(pb.CommandRequest(host_why=pb.HostWhy(host=request.host)))
         if collector != self.neighbours.me:
             text = f"{place.host_name or place.host_uuid} is a host of a pool that collector {collector} owns"
-            step = f"ask that one itself: --collector {self._member(collector).operators}"
+            step = f"ask that one itself: --collector {self.member(collector).operators}"
             raise Wrong(grpc.StatusCode.FAILED_PRECONDITION, f"{text}\n\n{step}")
 
     # ------------------------------------------------------------------------------------------------ all of them
@@ -234,7 +234,7 @@ class Several:
         """Raises Wrong where that collector does not answer."""
         if collector == self.neighbours.me:
             return await local(request)
-        part = await self.part(self._member(collector), method, request)
+        part = await self.part(self.member(collector), method, request)
         if part.reply is None:
             raise self._not_told(part)
         return part.reply
@@ -294,7 +294,7 @@ class Several:
                 best[at] = (collector, place)
         return list(best.values())
 
-    def _member(self, collector: str) -> Member:
+    def member(self, collector: str) -> Member:
         """Raises Unknown."""
         seen = self.neighbours.overview()
         members = seen.members if seen is not None else {}
@@ -309,13 +309,13 @@ class Several:
     async def command(self, request: pb.CommandRequest, local: Local) -> pb.CommandReply:
         """Have it obeyed by whoever it concerns, once."""
         if request.WhichOneof("command") == "drain":
-            collector, place = self._member(request.drain.collector).collector, pb.Place()
+            collector, place = self.member(request.drain.collector).collector, pb.Place()
         else:
             collector, place = await self.place(request, changes=access.current().rule.changes)
         if collector == self.neighbours.me:
             reply: pb.CommandReply = await self._told(collector, place, await local(request))
         else:
-            reply = await self._order(self._member(collector), place, request)
+            reply = await self._order(self.member(collector), place, request)
         reply.collector = collector
         return reply
 
@@ -426,7 +426,7 @@ class Several:
                 entries = local(wanted)
             else:
                 said = on_behalf.statement(access.current())
-                entries = self._links.stream(self._member(collector), "Follow", wanted, said)
+                entries = self._links.stream(self.member(collector), "Follow", wanted, said)
             async with contextlib.aclosing(entries):
                 async for entry in entries:
                     entry.collector = collector
