@@ -40,6 +40,7 @@ WORKING = ("--numprocesses=auto", "--dist=worksteal")
 QUICKLY = (f"--numprocesses={(os.cpu_count() or 1) + 1}", "--dist=worksteal")  # nothing else runs beside it
 WAITING = ("--numprocesses=3", "--dist=loadfile")
 WAITS = ("tests/lab", "tests/fencing", "tests/packaging")
+ALSO_WAIT = ("tests/agent", "tests/mutations")  # but for their quick tests, which are all that a quick run has
 SHAPE = "tests/project"  # parses every file of ours, which one process does once for all of its tests
 COUNT = re.compile(r"(\d+) (passed|failed|errors?|skipped|deselected|xfailed|xpassed)")
 
@@ -70,7 +71,8 @@ def steps(with_python36: bool, tier: str = "full") -> list[Step]:
     """The steps of a run, in the order in which each lane takes them, quick ones first."""
     py, py36 = str(PYTHON), str(PYTHON36)
     folders = [str(folder.relative_to(ROOT)) for folder in sorted((ROOT / "tests").iterdir()) if folder.is_dir()]
-    apart = (*WAITS, SHAPE, "tests/bench", "tests/__pycache__")
+    waits = WAITS if tier == "quick" else (*WAITS, *ALSO_WAIT)
+    apart = (*waits, SHAPE, "tests/bench", "tests/__pycache__")
     works = [folder for folder in folders if folder not in apart]
     tests = (py, "-m", "pytest", f"--tier={tier}")
     wanted = [
@@ -82,7 +84,7 @@ def steps(with_python36: bool, tier: str = "full") -> list[Step]:
     ]
     if tier == "quick":
         return wanted
-    wanted.append(Step("pytest, what waits", (*tests, *WAITING, *WAITS), is_pytest=True, lane="waiting"))
+    wanted.append(Step("pytest, what waits", (*tests, *WAITING, *waits), is_pytest=True, lane="waiting"))
     if with_python36:
         agent = (py36, "-m", "pytest", f"--tier={tier}", "tests/agent")
         demo = (str(ROOT / ".venv/bin/poolwarden"), "lab", "demo", "--plain", "--agent-python", py36)
