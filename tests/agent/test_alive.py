@@ -86,6 +86,7 @@ def test_an_accepted_connection_is_no_answer(server):
     assert ask(server).outcome == NO_ANSWER
 
 
+@pytest.mark.slow
 def test_a_dribble_is_no_answer(server):
     def dribbles(connection, _params):
         for byte in enveloped({"Status": "Success", "Value": "poolwarden"}):
@@ -127,6 +128,7 @@ def test_an_unanswered_connect_is_no_answer(monkeypatch):
     assert result.outcome == NO_ANSWER and "1500 ms" in result.text
 
 
+@pytest.mark.slow
 @pytest.mark.needs("openssl")
 def test_over_tls_the_certificate_travels_with_the_answer(secure, certificates):
     result = ask(secure, tls=True)
@@ -169,6 +171,7 @@ def test_plain_text_where_tls_is_expected_is_no_xapi(server):
     assert result.outcome == NOT_XAPI and "TLS" in result.text
 
 
+@pytest.mark.slow
 @pytest.mark.needs("openssl")
 def test_descriptors_do_not_leak(server, secure):
     server.behaviours[ALIVE] = server.hangs

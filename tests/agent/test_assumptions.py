@@ -259,6 +259,7 @@ def test_a_contrary_makes_exactly_it_fail(dom0, name):
     assert findings.shown(found[name].evidence)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(name for name in HIDDEN if HIDDEN[name] is not None))
 def test_what_cannot_be_looked_at_is_not_seen(dom0, name, monkeypatch):
     monkeypatch.setattr(scene, "SYSTEMCTL_LIMIT_S", 0.2)
@@ -268,6 +269,7 @@ def test_what_cannot_be_looked_at_is_not_seen(dom0, name, monkeypatch):
     assert of(found, FAILS) == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "said",
     ["master", "master\n", "slave:10.0.0.1\n", "slave: 10.0.0.1", "slave:fd00::1", "slave:xen1.example.org", "broken"],
@@ -277,12 +279,14 @@ def test_forms_of_pool_conf(dom0, said):
     assert dom0.look()[0]["pool-conf-form"].finding == HOLDS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("said", ["", "\n", "slave:", "Master", "\0\0\0\0", "slave:10.0.0.1\nslave:10.0.0.2"])
 def test_what_is_no_pool_conf(dom0, said):
     dom0.put("etc/xensource/pool.conf", said)
     assert dom0.look()[0]["pool-conf-form"].finding == FAILS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "values, finding",
     [
@@ -351,6 +355,7 @@ def test_other_contraries_of_xenstored(dom0, act):
     assert of(dom0.look()[0], FAILS) == {"xenstored-answers"}
 
 
+@pytest.mark.slow
 def test_a_systemctl_that_never_stops_talking_is_ended(dom0, monkeypatch):
     monkeypatch.setattr(scene, "SYSTEMCTL_LIMIT_S", 0.3)
     dom0.put("usr/bin/systemctl", "#!/bin/sh\nwhile :; do echo LoadState=not-found; done\n", 0o755)

@@ -308,6 +308,7 @@ def test_a_child_of_systemctl_that_keeps_its_output_open_does_not_hold_us(tree, 
     assert time.monotonic() - started < 15
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "script, outcome, words",
     [

@@ -79,6 +79,7 @@ def test_looks_and_orders_go_on_beside_a_slow_one_and_it_ends_at_its_limit(tree,
     assert ended[0].outcome == orders.UNKNOWN and 1.4 < time.monotonic() - started < 3
 
 
+@pytest.mark.slow
 def test_where_vms_could_start(tree, xapi):
     hosts = {"OpaqueRef:h1": {"uuid": "u1", "name_label": "h1"}, "OpaqueRef:h2": {"uuid": OTHER, "name_label": "h2"}}
     found(xapi, host__get_all_records=hosts, VM__get_record=record())

@@ -352,6 +352,7 @@ def test_nothing_is_written_where_the_directory_is_not_its_own(tree, kept, place
     assert len(kept.held) == (place == DISK), "what lies in memory stands"
 
 
+@pytest.mark.slow
 def test_it_waits_longer_than_it_works_and_ends_in_time(tree, kept, monkeypatch):
     slept = []
     kept._sleep = slept.append

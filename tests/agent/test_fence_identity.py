@@ -133,6 +133,7 @@ def service(certificates):
     server.server_close()
 
 
+@pytest.mark.slow
 @pytest.mark.needs("openssl")
 @pytest.mark.parametrize("named", ["", SYSTEM])
 def test_a_redfish_service_tells_the_uuid_and_serial_of_its_system(ask, service, named):
@@ -142,6 +143,7 @@ def test_a_redfish_service_tells_the_uuid_and_serial_of_its_system(ask, service,
     assert (run.code, run.output) == (0, "uuid=%s\nserial=CZ 1\nsystem=%s\n" % (GUID, SYSTEM))
 
 
+@pytest.mark.slow
 @pytest.mark.needs("openssl")
 def test_a_redfish_service_that_cannot_be_used_says_why(ask, service):
     answers, where = service

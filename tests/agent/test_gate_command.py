@@ -227,6 +227,7 @@ def test_no_host_is_made_a_member_of_itself_or_of_a_name(master, address):
     assert side.executor.state.hold is not None and master.text("etc/xensource/pool.conf") == "master"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("conf, term", [("master", 8), ("slave:10.0.0.2", 7)])
 def test_a_hold_ends_as_master_at_a_higher_term_alone(master, conf, term, monkeypatch):
     """What rested on the hold at its own term, a proof or an order, is void; a member starts at the same term."""

@@ -50,6 +50,7 @@ def test_a_broken_gate_blocks_no_healthy_host(tree, script, state, conf):
     assert begin(tree, script).wait(10) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", BROKEN)
 @pytest.mark.parametrize("state, conf", [(HELD, "master"), (HELD, "slave:10.0.0.2"), (STONED, "master"), (STONED, "")])
 def test_a_broken_gate_lets_no_held_host_go_and_is_tried_again(tree, script, state, conf):

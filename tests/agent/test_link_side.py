@@ -132,6 +132,7 @@ def test_one_that_takes_the_hello_and_never_answers_is_left_for_the_next(host, c
         link.wait(DOWN, 0.8)
 
 
+@pytest.mark.slow
 def test_one_address_alone_has_as_long_as_it_likes(host, collectors):
     hung = collectors()
     hung.opening = []
@@ -148,6 +149,7 @@ def test_one_that_never_ends_its_handshake_is_left_for_the_next(host, collectors
     assert link.up() == (1, other.address)
 
 
+@pytest.mark.slow
 def test_a_name_that_has_several_addresses_is_tried_with_each_in_one_turn(host, collectors):
     there = collectors()
     names = {"nowhere.example": [], "collectors.example": ["fd00::dead", "127.0.0.9", "127.0.0.1", "127.0.0.1"]}
@@ -167,6 +169,7 @@ def test_a_resolver_that_hangs_is_asked_once_and_keeps_nobody_else_waiting(host,
     assert tree.text("asked") == "slow.example\n"
 
 
+@pytest.mark.slow
 def test_what_the_host_side_says_of_a_stream_that_is_over_counts_for_that_one_alone(host, collectors):
     one, two, three = collectors(), collectors(), collectors()
     link = host(one.address, two.address, three.address)

@@ -193,6 +193,7 @@ def test_a_stop_lets_the_child_read_to_the_end(child, short):
     assert len(said.read_bytes()) == 500005 and link.pid == 0
 
 
+@pytest.mark.slow
 def test_a_stop_does_not_wait_for_ever(child):
     link = child("import signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, {15})\ntime.sleep(30)\n")
     link.send(MESSAGE, b"x" * 3000000)

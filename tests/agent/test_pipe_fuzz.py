@@ -207,6 +207,7 @@ def drained(runner):
     runner._tell_results()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [*range(5), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(5, 12))])
 def test_messages_at_random(seed, monkeypatch):
     monkeypatch.setattr(module, "LONGEST_SLEEP_S", 0.001)
@@ -319,6 +320,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", sorted(HOSTILE))
 def test_a_hostile_process_as_link_side(how, port, short, monkeypatch):
     challenge = pb.CollectorMessage(challenge=pb.Challenge(nonce="n" * 3000)).SerializeToString()

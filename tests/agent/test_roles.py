@@ -86,6 +86,7 @@ def test_the_plain_port_is_the_other_way(plain, filtered):
     assert told(filtered, plain)[:3] == (FOLLOWS, "10.0.0.1", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("login", [fault("SESSION_AUTHENTICATION_FAILED"), "hangs"], ids=["refuses", "hangs"])
 def test_whoever_is_alive_and_names_no_master_acts(plain, login):
     plain.behaviours[LOGIN] = plain.hangs if login == "hangs" else login  # a master runs PAM before it answers
@@ -98,6 +99,7 @@ def test_emergency_mode_serves_nobody_and_names_nobody(plain):
     assert found.said == SILENT and "HOST_STILL_BOOTING" in found.text and plain.methods() == [ALIVE]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "behaviour", ["hangs", says(b""), says(http("<html>a proxy</html>"))], ids=["hangs", "closes", "is no xapi"]
 )
@@ -107,6 +109,7 @@ def test_whoever_takes_a_connection_and_tells_nothing_is_alive(plain, filtered, 
     assert found.said == UNTOLD and "port %d: " % plain.port in found.text
 
 
+@pytest.mark.slow
 @pytest.mark.needs("openssl")
 def test_a_tls_handshake_before_a_dead_xapi_is_life_and_its_certificate_is_told(secure, filtered):
     secure.behaviours[ALIVE] = says(b"")
@@ -114,6 +117,7 @@ def test_a_tls_handshake_before_a_dead_xapi_is_life_and_its_certificate_is_told(
     assert found.said == UNTOLD and len(found.certificate) == 64
 
 
+@pytest.mark.slow
 def test_nothing_at_all_is_silence(filtered):
     found = told(filtered, filtered)
     assert found.said == SILENT and "no answer" in found.text

@@ -80,6 +80,7 @@ def hello(collector, number=0):
     return collector.streams[number].wait("hello")
 
 
+@pytest.mark.slow
 def test_one_that_refuses_is_left_at_once_and_named_with_its_reason(site, capsys):
     dead = "127.0.0.1:%d" % unused()
     alive, spare = site.collector(epoch=7), site.collector()
@@ -166,6 +167,7 @@ def signed(port_of, body, **content):
     return seal(**given).signed
 
 
+@pytest.mark.slow
 def test_at_a_signed_word_it_goes_to_one_on_no_list_and_back_to_its_list_when_that_ends(site):
     order_key.pin(str(site.tree.root), [PUBLIC])
     other, only = site.collector(), site.collector()
@@ -182,6 +184,7 @@ def test_at_a_signed_word_it_goes_to_one_on_no_list_and_back_to_its_list_when_th
     assert hello(only, 1).host_uuid == HOST
 
 
+@pytest.mark.slow
 def test_a_machine_without_the_collectors_certificate_is_no_collector_whoever_names_it(site, short):
     strangers = short / "s"
     strangers.mkdir()

@@ -91,6 +91,7 @@ def test_an_unknown_user(tree):
         fails(tree, "nobody-of-that-name", "does not exist")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["etc/xensource-inventory", "proc/sys/kernel/random/boot_id"])
 def test_what_is_no_dom0(tree, path):
     configure(tree, 1)

@@ -46,6 +46,7 @@ def test_a_stop_that_fails_is_no_fence(tree, host):
     assert act.outcome == "failed" and "Access denied" in act.text and len(tree.calls()) == 1
 
 
+@pytest.mark.slow
 def test_a_storage_back_end_is_waited_for_and_never_killed(tree, host, monkeypatch):
     monkeypatch.setattr(toolstack, "WORKERS_S", 0.5)
     tree.systemctl("exit 0")
@@ -95,6 +96,7 @@ def test_garbage_collection_is_masked_then_stopped_and_comes_back(tree, host):
     assert tree.calls() == ["mask --runtime SMGC@.service", "stop SMGC@*.service", "unmask --runtime SMGC@.service"]
 
 
+@pytest.mark.slow
 def test_garbage_collection_that_does_not_end_is_not_held(tree, host):
     tree.systemctl("exit 0")
     code = "import time; time.sleep(30)"

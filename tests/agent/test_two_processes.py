@@ -54,6 +54,7 @@ def test_it_says_hello_reports_in_full_and_then_what_changed(agent, collector):
     assert changed.freshness.host_mono_ms > first.freshness.host_mono_ms
 
 
+@pytest.mark.slow
 def test_goodbye_on_sigterm(agent, collector):
     agent.start()
     stream = collector.stream()
@@ -125,6 +126,7 @@ def test_a_strangers_collector_is_not_believed(tree, certificates, short):
     stranger.stop()
 
 
+@pytest.mark.slow
 def test_the_host_side_has_no_grpc_in_it(agent, collector):
     agent.start()
     collector.stream()
@@ -302,6 +304,7 @@ def test_without_room_for_its_state_it_reports_and_refuses(agent, collector):
     assert stream.wait("order_result", lambda r: r.outcome == pb.OrderResult.DONE)
 
 
+@pytest.mark.slow
 def test_without_pool_conf_database_and_pid_it_still_reports(agent, collector):
     for path in ("etc/xensource/pool.conf", "var/lib/xcp/state.db", "var/lib/xcp/local.db", "proc/meminfo"):
         os.unlink(agent.tree.path(path))

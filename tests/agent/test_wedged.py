@@ -192,6 +192,7 @@ def full(listener):
     return held
 
 
+@pytest.mark.slow
 def test_a_xapi_whose_queue_is_full_is_wedged(rig, monkeypatch):
     """Its threads are used up: nobody calls accept any more, and the kernel takes no more connections."""
     for name in ("LOCAL_LIMIT_MS", "SOCKET_LIMIT_MS"):
@@ -244,6 +245,7 @@ def test_a_stopped_xapi_whose_kernel_still_accepts_is_hung(rig):
         listener.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["closes", "500", "garbage", "dribbles"])
 def test_a_xapi_that_answers_nonsense_is_no_leak(rig, how):
     rig.settle()
@@ -298,6 +300,7 @@ def test_emergency_says_why_and_what_helps(rig):
     assert "pool secret" in health.text and "SESSION_AUTHENTICATION_FAILED" in health.text and "ptoken" in health.help
 
 
+@pytest.mark.slow
 def test_an_orphan_is_told_from_its_flag(rig, monkeypatch):
     takes_its_time(monkeypatch)
     rig.settle()

@@ -90,6 +90,7 @@ def test_an_act_is_never_sent_twice_when_its_answer_is_lost(server, client):
     assert server.methods().count("pool.emergency_transition_to_master") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [0.2, 0.5])
 def test_a_hang_ends_at_the_limit(server, client, limit):
     server.behaviours["a.b"] = server.hangs
@@ -99,6 +100,7 @@ def test_a_hang_ends_at_the_limit(server, client, limit):
     timed(limit, lambda: client.local(EMERGENCY, (), limit), XapiTimeout)
 
 
+@pytest.mark.slow
 def test_a_dribble_does_not_stretch_the_limit(server, client):
     def dribbles(connection, _params):
         for byte in enveloped({"Status": "Success", "Value": "x" * 1000}):
@@ -230,6 +232,7 @@ def test_without_a_length_it_reads_until_the_end(server, client):
     assert client.local("a.b", (), 2) == "x"
 
 
+@pytest.mark.slow
 def test_an_unanswered_look_is_waited_for_and_not_asked_again(server, client):
     """A hung xapi keeps one server thread for each call: looking must not use them up."""
     client.local(EMERGENCY, (), 2, look=True)
@@ -301,6 +304,7 @@ def test_another_xapi_process_begins_anew(server, client):
     assert server.methods().count(LOCAL_LOGIN) == 2
 
 
+@pytest.mark.slow
 def test_a_second_caller_waits_for_the_first_within_its_own_limit(server, client):
     server.behaviours["a.b"] = server.hangs
     first = threading.Thread(target=lambda: pytest.raises(XapiTimeout, client.local, "a.b", (), 1.0))

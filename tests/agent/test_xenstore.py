@@ -128,6 +128,7 @@ def lies(length):
     return lambda _daemon: lambda connection, kind, _path: connection.sendall(HEAD.pack(kind, 0, 0, length) + b"x")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [hangs, dribbles, closes, lies(0xFFFFFFFF), lies(65537), lies(100)], ids=range(6))
 def test_a_broken_or_hung_xenstored_is_not_known_within_the_limit(daemon, path, make):
     daemon.speak = make(daemon)

@@ -105,6 +105,7 @@ def test_a_page_says_who_is_missing_from_it(fake: FakeCollector, poolwarden: Cal
     assert "WARNING - collector hall-c does not answer:" in poolwarden("check", "collector").out
 
 
+@pytest.mark.slow
 def test_the_first_collector_that_answers_is_asked(
     fake: FakeCollector, poolwarden: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

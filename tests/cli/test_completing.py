@@ -91,6 +91,7 @@ def test_every_pool_and_host_of_every_command_is_completed() -> None:
     assert lacking == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shell", "word"), [("bash", "complete -o"), ("zsh", "#compdef poolwarden"), ("fish", "complete ")]
 )

@@ -31,6 +31,7 @@ def environment(**changes: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), **changes}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "status", "words"),
     [

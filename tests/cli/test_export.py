@@ -206,6 +206,7 @@ def test_the_html_holds_no_script_loads_nothing_and_shows_hostile_names_as_text(
     assert "\u202e" not in files["timeline.txt"].decode() + files["evidence.txt"].decode()
 
 
+@pytest.mark.slow
 def test_redacted_no_name_address_or_uuid_is_in_any_file_and_decisions_are_still_made_again(
     records: Records, tmp_path: Path, poolwarden: Call
 ) -> None:
@@ -262,6 +263,7 @@ def test_mistakes(records: Records, tmp_path: Path, capsys: pytest.CaptureFixtur
 # ------------------------------------------------------------------------------------------------ its parts
 
 
+@pytest.mark.slow
 def test_a_capsule_of_whoever_unpacks_only_what_an_agent_writes() -> None:
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w") as tar:

@@ -138,6 +138,7 @@ def test_what_narrows_is_asked_for_and_held_against_an_older_collectors_reply(
     assert (asked.name, list(asked.verdicts), asked.site) == ("x", ["Healthy", "Suspect"], "south")
 
 
+@pytest.mark.slow
 def test_json_is_everything_or_a_page(fake: FakeCollector, poolwarden: Call) -> None:
     many(fake, 120, pages=True)
     whole = poolwarden("status", "--json").json

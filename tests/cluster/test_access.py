@@ -56,6 +56,7 @@ def test_endpoints_that_will() -> None:
     Access(("https://etcd1.example:2379", "https://[2001:db8::1]:2379"), HERE, HERE, HERE)
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_nobody_listens() -> None:
     client = EtcdClient(Access(("http://127.0.0.1:9", "http://127.0.0.1:1")), deadline_s=0.3, connect_s=0.1)
@@ -155,6 +156,7 @@ async def test_only_what_is_known_to_prove_it_proves_that_nothing_was_done() -> 
         await client.close()
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_a_read_is_asked_again_within_its_time() -> None:
     async with Server(grpc.StatusCode.UNAVAILABLE, "etcdserver: leader changed") as server:

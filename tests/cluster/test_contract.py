@@ -14,6 +14,7 @@ from .clusters import in_virtual_time, on_real_members
 Test = Callable[[Any], Coroutine[Any, Any, None]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "test",
     [*contract.ALL, *enrolling.ALL, contract.one_member_dies, contract.without_a_majority_nobody_has_a_right],

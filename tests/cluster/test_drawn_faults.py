@@ -221,6 +221,7 @@ def check(seed: int) -> Seen:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(8))
 def test_what_is_believed_is_there_once_and_in_order(seed: int) -> None:
     check(seed)

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.asyncio
 FAR = "aaaaaaaa-0000-4000-8000-00000000000f"
 
 
+@pytest.mark.slow
 async def test_with_one_collector_that_is_said_in_one_line(tmp_path: Path) -> None:
     async with paged(tmp_path, two_pools()) as site:
         site.user("anna")

@@ -83,6 +83,7 @@ async def test_rights_that_are_taken_away_end_what_is_open(site: Site, monkeypat
     await site.get("/?part=main", 403)
 
 
+@pytest.mark.slow
 async def test_a_customers_stream_tells_of_his_own_pools_alone(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """What changes elsewhere gives him no event: not even that, or when, something happens there."""
     monkeypatch.setattr(streams, "BEAT_S", 0.05)

@@ -145,6 +145,7 @@ def told(entries: list[Entry], skip: int) -> list[tuple[str, str]]:
     return [(e.kind.value, e.text) for e in entries[skip:] if e.kind is not Kind.COLLECTOR_STARTED]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("fault", "kind"), MOMENTS)
 def test_a_pool_that_is_adopted_is_taken_up_as_by_a_collector_that_was_started(
     fault: Callable[[Looped], None], kind: Kind

@@ -48,6 +48,7 @@ url = "http://127.0.0.1:9/t0ps3cret"
 """
 
 
+@pytest.mark.slow
 async def test_each_channel_is_tried_and_says_what_came_of_it(tmp_path: Path, receiver: Receiver) -> None:
     async with operated(tmp_path, config(receiver)) as (rig, operator):
         assert list((await operator.Status(pb.StatusRequest())).channels) == [
@@ -93,6 +94,7 @@ async def test_each_channel_is_tried_and_says_what_came_of_it(tmp_path: Path, re
         assert not set(keys[-2:]) & set(keys[:-2]), "each trial has a topic of its own"
 
 
+@pytest.mark.slow
 async def test_what_is_no_channel_is_refused_by_name(tmp_path: Path, receiver: Receiver) -> None:
     async with operated(tmp_path, config(receiver)) as (_, operator):
         error = await refused(operator.TestAlerts(pb.TestAlertsRequest(actor="anna", channel="webhook:dut")))
@@ -103,6 +105,7 @@ async def test_what_is_no_channel_is_refused_by_name(tmp_path: Path, receiver: R
         assert "no channel of alerts" in error.details()
 
 
+@pytest.mark.slow
 async def test_one_that_hangs_is_given_up(tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     let_go = threading.Event()
 

@@ -71,6 +71,7 @@ def kept_for(rig: Rig, monkeypatch: pytest.MonkeyPatch, lag: int) -> None:
     monkeypatch.setattr(rig.parts.gateway._watch, "lag", lambda: lag)
 
 
+@pytest.mark.slow
 async def test_while_calls_wait_the_pools_that_lack_a_host_are_judged_as_of_then(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,6 +87,7 @@ async def test_while_calls_wait_the_pools_that_lack_a_host_are_judged_as_of_then
         assert rig.parts.gateway.unread() == (0, {})
 
 
+@pytest.mark.slow
 async def test_the_collector_asks_itself_and_nobody_else_is_answered(tmp_path: Path) -> None:
     async with running(tmp_path) as rig:
         assert (rig.config.state_dir / gateway.OWN_SOCKET).is_socket()

@@ -69,6 +69,7 @@ async def hand_over(agent: PlayedAgent, data: bytes = DATA, pieces: int = 99) ->
     return count
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_a_capsule_is_handed_over_piece_by_piece_listed_and_read(tmp_path: Path) -> None:
     async with operated(tmp_path) as (rig, stub):

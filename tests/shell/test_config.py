@@ -174,6 +174,7 @@ MISTAKES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_each_mistake_is_one_clear_line(tmp_path: Path, mistake: str) -> None:
     extra, expected = MISTAKES[mistake]

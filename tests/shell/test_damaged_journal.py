@@ -84,6 +84,7 @@ def opened(folder: Path) -> Journal:
     return journal
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", [0, 7, -1])
 def test_a_page_of_zeros_takes_its_rows_alone(tmp_path: Path, which: int) -> None:
     rows = made(tmp_path)
@@ -348,6 +349,7 @@ def flipped(path: Path, at: int) -> None:
     path.write_bytes(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["first", "middle", "before-the-last", "header", "salt"])
 def test_a_log_that_is_damaged_before_its_end_is_not_taken_for_the_newest(tmp_path: Path, part: str) -> None:
     folder = killed(tmp_path)

@@ -147,6 +147,7 @@ async def test_who_says_nothing_is_ended_and_who_speaks_is_not(tmp_path: Path, m
             writer.close()
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_of_too_many_the_oldest_are_shut_and_an_agent_comes_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -154,6 +154,7 @@ def test_a_host_that_knows_of_nothing_is_heard(tmp_path: Path) -> None:
     asyncio.run(play())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "body",
     [

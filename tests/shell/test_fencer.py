@@ -182,6 +182,7 @@ async def test_a_device_that_is_not_configured_reads_unknown(tmp_path: Path) -> 
     assert reading.power is Power.UNKNOWN and "not configured" in reading.text
 
 
+@pytest.mark.slow
 async def test_one_run_at_a_time_per_device(tmp_path: Path) -> None:
     agent = script(tmp_path, f"mkdir {tmp_path}/busy || exit 1; sleep 0.1; rmdir {tmp_path}/busy; exit 2")
     heard = Heard(device(agent))
@@ -193,6 +194,7 @@ async def test_one_run_at_a_time_per_device(tmp_path: Path) -> None:
     assert all(later[0] >= earlier[1] for earlier, later in zip(stamps, stamps[1:], strict=False))
 
 
+@pytest.mark.slow
 async def test_a_power_off_does_not_wait_its_turn_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it was decided on would be old by then."""
     monkeypatch.setattr("poolwarden_collector.shell.fencing.fencer.OFF_WITHIN_MS", 100)
@@ -240,6 +242,7 @@ async def test_a_power_off_is_not_begun_after_its_evidence(tmp_path: Path) -> No
     assert not (tmp_path / "in").exists()
 
 
+@pytest.mark.slow
 async def test_a_recalled_power_off_that_waits_is_certain_never_to_happen(tmp_path: Path) -> None:
     heard = Heard(device(script(tmp_path, f"cat >>{tmp_path}/in; sleep 0.5; exit 0")))
     heard.fencer.read_power(POOL, ReadPower(HOSTS[0], "dev", "run-1"))
@@ -320,6 +323,7 @@ def alive(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", ["", POOL], ids=["an-absence", "standing-down"])
 @pytest.mark.parametrize("switch", ["power_off", "power_on"])
 async def test_a_power_switch_that_waits_is_told_as_not_begun_where_it_is_cut_off(

@@ -110,6 +110,7 @@ async def test_it_beats_only_while_the_collector_does_its_work(
         await heartbeat.stop()
 
 
+@pytest.mark.slow
 async def test_a_collector_sends_it_by_itself_and_never_shows_its_address(
     tmp_path: Path, monitor: Monitor, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -151,6 +152,7 @@ class Forgets:
             raise SinkError("gone")
 
 
+@pytest.mark.slow
 async def test_who_forgets_is_told_what_is_open_until_it_is_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

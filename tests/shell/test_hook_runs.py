@@ -69,6 +69,7 @@ async def test_what_is_given_up_or_waits_is_due_at_once(tmp_path: Path, folder: 
         await until(lambda: (tmp_path / "read").exists() and not journal.hook_events())
 
 
+@pytest.mark.slow
 async def test_what_cannot_be_run_is_refused_with_what_there_is(tmp_path: Path, folder: Path) -> None:
     program(folder, "10-dns", "true")
     program(folder, "20-open", "true", mode=0o777)

@@ -232,6 +232,7 @@ async def test_the_alert_of_a_hook_that_is_taken_away_is_over(tmp_path: Path, fo
         await idle(journal)
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_what_cannot_be_noted_is_not_run_again_without_a_pause(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch

@@ -103,6 +103,7 @@ def test_the_two_newest_are_kept_and_the_older_one_serves(journal: Journal, monk
     assert read_of(journal, monkeypatch, POOL) == 1 and journal.record(POOL).name == "c"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "script",
     [
@@ -335,6 +336,7 @@ _ASKED: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", _ASKED, ids=str)
 def test_history_is_found_by_an_index(journal: Journal, asked: dict[str, Any]) -> None:
     values = {"after": 0, "pool": "", "failover": "", "limit": 9, "since": "", "until": "", "before": 0, **asked}

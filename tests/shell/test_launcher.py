@@ -79,6 +79,7 @@ class Switching(Heard):
 OFF, ON = PowerOff(HOSTS[0], "dev", "run-2"), PowerOn(HOSTS[0], "dev", "run-2")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("effect", [OFF, ON], ids=["off", "on"])
 async def test_a_launcher_that_was_stopped_past_its_time_executes_nothing(
     tmp_path: Path, effect: PowerOff | PowerOn, monkeypatch: pytest.MonkeyPatch
@@ -107,6 +108,7 @@ async def test_one_that_goes_on_in_time_executes_it_as_ever(tmp_path: Path, monk
     assert (tmp_path / "in").read_text() == "action=off\n"
 
 
+@pytest.mark.slow
 async def test_one_that_never_comes_to_execute_it_has_certainly_not_begun(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,6 +118,7 @@ async def test_one_that_never_comes_to_execute_it_has_certainly_not_begun(
     assert "was not executed within its time" in ended.text and not (tmp_path / "in").exists()
 
 
+@pytest.mark.slow
 async def test_an_agent_that_hangs_after_it_was_executed_is_not_certain(tmp_path: Path) -> None:
     ended = await Switching(script(tmp_path, "exec sleep 600"), limit_ms=1_000).ended(OFF)
     assert (ended.claim, ended.certain, ended.begun) == (False, False, True) and "no result within 1 s" in ended.text

@@ -165,6 +165,7 @@ def test_an_address_in_use_is_one_clear_line(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["--config", pytest.param("check-config", marks=pytest.mark.slow)])
 def test_a_wrong_configuration_is_one_line_and_exit_2(tmp_path: Path, verb: str) -> None:
     file = write_config(tmp_path, "[policy]\npatience = 5")

@@ -92,6 +92,7 @@ async def test_the_overview_counts_all_and_tells_the_worst(tmp_path: Path) -> No
             assert (line.headline, line.level, line.verdict) == (now.headline, now.level, whole[line.pool_uuid].verdict)
 
 
+@pytest.mark.slow
 async def test_what_narrows_the_pools(tmp_path: Path) -> None:
     async with operated(tmp_path) as (_, stub):
 

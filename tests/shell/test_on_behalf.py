@@ -116,6 +116,7 @@ async def test_what_only_one_of_two_configurations_gives_is_not_given(tmp_path: 
         assert not paused(a, POOLS[0]) and not paused(b, POOLS[1])
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_a_collectors_certificate_alone_gives_nothing(tmp_path: Path) -> None:
     async with halls(tmp_path, 2, ROLES, ROLES) as (etcd, [a, b]):

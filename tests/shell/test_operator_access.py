@@ -178,6 +178,7 @@ async def test_what_has_no_rule_is_refused_to_everybody(tmp_path: Path, monkeypa
         assert {row["method"] for row in rig.parts.journal.calls(None, "", "", 0)} == {"Status", "pause"}
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_a_viewer_may_look_and_nothing_else(tmp_path: Path) -> None:
     async with two_pools(tmp_path) as rig, caller(rig, operator(rig, "vera")) as stub:
@@ -224,6 +225,7 @@ def of_the_other(verb: str, name: str) -> pb.CommandRequest:
     return command(verb, pool=name, host=host, id=name, topic=name)
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_a_customer_sees_his_pool_and_nothing_of_another(tmp_path: Path) -> None:
     async with two_pools(tmp_path) as rig, caller(rig, operator(rig, "carl")) as stub:
@@ -527,6 +529,7 @@ def test_outside_of_a_call_there_are_no_rights() -> None:
         access.current()
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_hooks_and_certificates_of_the_collector_are_not_a_customers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

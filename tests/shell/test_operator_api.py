@@ -92,6 +92,7 @@ async def test_an_unknown_pool_is_told_what_there_is(tmp_path: Path) -> None:
             assert "'silver'" in str(error.details()) and "gold" in str(error.details())
 
 
+@pytest.mark.slow
 async def test_a_mistyped_name_is_told_the_nearest(tmp_path: Path) -> None:
     async with operated(tmp_path) as (_, stub):
         for call, said in (
@@ -109,6 +110,7 @@ async def test_a_mistyped_name_is_told_the_nearest(tmp_path: Path) -> None:
         assert "did you mean" not in str(silver.details())
 
 
+@pytest.mark.slow
 async def test_a_pause_with_a_time(tmp_path: Path) -> None:
     async with operated(tmp_path) as (rig, stub):
         wrong = pb.Pause(pool="gold", for_ms=40 * 86_400_000)
@@ -159,6 +161,7 @@ async def test_an_ambiguous_host_lists_the_candidates(tmp_path: Path) -> None:
         assert "gold/host-1" in str(error.details()) and f"{OTHER}/host-1" in str(error.details())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["host-7", "gold/host-7", "", "/"])
 async def test_an_unknown_host_is_told_what_there_is(tmp_path: Path, text: str) -> None:
     async with operated(tmp_path) as (_, stub):
@@ -167,6 +170,7 @@ async def test_an_unknown_host_is_told_what_there_is(tmp_path: Path, text: str) 
         assert "gold/host-2" in str(error.details()) or "gold" in str(error.details())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", [HOSTS[1], "host-2", "gold/host-2", f"{POOL}/host-2", f"gold/{HOSTS[1]}"])
 async def test_a_host_by_each_of_its_names_reaches_the_engine(tmp_path: Path, text: str) -> None:
     async with operated(tmp_path) as (rig, stub):
@@ -177,6 +181,7 @@ async def test_a_host_by_each_of_its_names_reaches_the_engine(tmp_path: Path, te
         assert row.actor == ME
 
 
+@pytest.mark.slow
 async def test_pause_and_resume_are_journaled_with_their_actor(tmp_path: Path) -> None:
     async with operated(tmp_path) as (_, stub):
         reply = await stub.Command(pb.CommandRequest(actor="anna", pause=pb.Pause(pool="gold", reason="new disks")))
@@ -195,6 +200,7 @@ async def test_pause_and_resume_are_journaled_with_their_actor(tmp_path: Path) -
         assert entries[-3].pool_name == "gold" and entries[-3].data == '{"reason":"new disks"}'
 
 
+@pytest.mark.slow
 async def test_mistakes_in_a_command_are_one_sentence(tmp_path: Path) -> None:
     async with operated(tmp_path) as (_, stub):
         for request, expected in (
@@ -211,6 +217,7 @@ async def test_mistakes_in_a_command_are_one_sentence(tmp_path: Path) -> None:
             assert error.code() is grpc.StatusCode.INVALID_ARGUMENT and expected in str(error.details())
 
 
+@pytest.mark.slow
 async def test_confirming_a_living_host_is_refused_by_the_engine(tmp_path: Path) -> None:
     async with operated(tmp_path) as (_, stub):
         command = pb.ConfirmFenced(host="gold/host-1", typed_name="host-1", how="cord pulled")
@@ -230,6 +237,7 @@ async def test_a_dry_run_plans_and_changes_nothing(tmp_path: Path) -> None:
         ]
 
 
+@pytest.mark.slow
 async def test_follow_tells_the_stored_then_the_live_each_once(tmp_path: Path) -> None:
     async with operated(tmp_path) as (_, stub):
         stored = (await stub.History(pb.HistoryRequest(pool="gold"))).entries
@@ -246,6 +254,7 @@ async def test_follow_tells_the_stored_then_the_live_each_once(tmp_path: Path) -
         assert numbers == sorted(set(numbers)) and {entry.pool_name for entry in seen} == {"gold"}
 
 
+@pytest.mark.slow
 async def test_what_happens_between_subscribing_and_reading_is_told_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -287,6 +296,7 @@ async def test_a_journal_that_cannot_be_written_is_a_warning_and_a_refusal(tmp_p
         assert (await stub.Command(pb.CommandRequest(actor="anna", pause=pb.Pause(pool="gold")))).accepted
 
 
+@pytest.mark.slow
 async def test_alerts_are_listed_with_their_deliveries(tmp_path: Path) -> None:
     async with operated(tmp_path, "[alerts]\nlog = 'alerts.log'") as (rig, stub):
         await rig.parts.service.write(rig.parts.journal.commit, POOL, [], [AlertRaised("k", "info", "t", "b")], "gold")
@@ -298,6 +308,7 @@ async def test_alerts_are_listed_with_their_deliveries(tmp_path: Path) -> None:
         assert [(d.sink, d.state, d.attempts) for d in mine.deliveries] == [("log", "sent", 1)]
 
 
+@pytest.mark.slow
 async def test_a_command_without_an_answer_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("poolwarden_collector.shell.operators.command_call.ANSWER_WITHIN_S", 0.2)
     async with operated(tmp_path) as (rig, stub):
@@ -325,6 +336,7 @@ async def test_a_configured_name_of_a_pool_works_too(tmp_path: Path) -> None:
         assert reply.code == "ha-armed"
 
 
+@pytest.mark.slow
 async def test_a_collector_that_guards_its_own_host_says_so(tmp_path: Path) -> None:
     async with operated(tmp_path) as (rig, _):
         own = "01020304-0506-0708-090a-0b0c0d0e0f10"
@@ -401,6 +413,7 @@ async def test_what_a_host_tells_late_is_history_and_never_how_it_is(tmp_path: P
         assert (await refused(stub.Late(pb.LateRequest(host="nobody")))).code() is grpc.StatusCode.NOT_FOUND
 
 
+@pytest.mark.slow
 async def test_readiness_gives_reasons_with_fixes_and_a_plan_says_what_would_happen(tmp_path: Path) -> None:
     async with operated(tmp_path) as (_, stub):
         reply = await stub.Readiness(pb.ReadinessRequest())
@@ -417,6 +430,7 @@ async def test_readiness_gives_reasons_with_fixes_and_a_plan_says_what_would_hap
         assert plan.expected_ms == sum(phase.expected_ms for phase in plan.phases) > 0
 
 
+@pytest.mark.slow
 async def test_past_changes_come_from_the_journal(tmp_path: Path) -> None:
     async with operated(tmp_path) as (rig, stub):
         durations = {"promote-intent to promoted": 44_000}

@@ -18,6 +18,7 @@ from .test_operator_access import command, ended, two_pools
 from .test_operator_tls import caller, operator
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_a_name_without_an_end_holds_nobody_up_and_fills_no_record(tmp_path: Path) -> None:
     async with two_pools(tmp_path) as rig, caller(rig, operator(rig, "olga")) as stub:
@@ -32,6 +33,7 @@ async def test_a_name_without_an_end_holds_nobody_up_and_fills_no_record(tmp_pat
         assert recorded and max(len(str(row)) for row in recorded) < 12_000
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_one_person_has_so_many_calls_open_and_another_is_served(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -53,6 +55,7 @@ async def test_one_person_has_so_many_calls_open_and_another_is_served(
         await one.Status(pb.StatusRequest())
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_who_rules_no_collector_changes_so_much_in_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admission, "CHANGES", 3)
@@ -66,6 +69,7 @@ async def test_who_rules_no_collector_changes_so_much_in_a_row(tmp_path: Path, m
                 assert (await ended(admin.Command(command("restart_xapi", host="nobody")))).code().name == "NOT_FOUND"
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_what_is_stored_is_followed_part_by_part_whole_and_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

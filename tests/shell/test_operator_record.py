@@ -20,6 +20,7 @@ from .test_operator_access import OTHER, command, ended, two_pools
 from .test_operator_tls import SERVED, caller, operator
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_the_record_says_who_what_whence_and_what_came_of_it(tmp_path: Path) -> None:
     async with two_pools(tmp_path) as rig, caller(rig, operator(rig, "ada")) as stub:

@@ -128,6 +128,7 @@ def everything() -> set[str]:
     return set(pb.DESCRIPTOR.services_by_name["Operator"].methods_by_name)
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_an_operator_sees_and_acts_in_the_certificates_name(tmp_path: Path) -> None:
     async with served(tmp_path) as rig:
@@ -202,6 +203,7 @@ async def test_every_method_answers_an_operator(tmp_path: Path) -> None:
         assert error.value.code() is grpc.StatusCode.NOT_FOUND
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_without_a_certificate_or_with_a_foreign_one_there_is_no_connection(tmp_path: Path) -> None:
     async with served(tmp_path) as rig:
@@ -262,6 +264,7 @@ async def test_renewed_certificates_are_used_without_a_restart(tmp_path: Path) -
             assert (await refusal(stub, "Status")).code() is grpc.StatusCode.UNAVAILABLE
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 @pytest.mark.parametrize("names", ["dns", "two operators", "host and operator", "mail", "collector's own name"])
 async def test_only_exactly_one_operators_uri_is_an_identity(tmp_path: Path, names: str) -> None:

@@ -102,6 +102,7 @@ async def delivering(folder: Path, sinks: tuple[Sink, ...]) -> AsyncIterator[tup
         journal.close()
 
 
+@pytest.mark.slow
 async def test_503_twice_across_a_restart_then_one_alert_with_one_key(tmp_path: Path, receiver: Receiver) -> None:
     sink = WebhookSink(Webhook("ops", receiver.url))
     receiver.answers = [503] * 1_000  # it may be tried again before it is stopped
@@ -123,6 +124,7 @@ async def test_503_twice_across_a_restart_then_one_alert_with_one_key(tmp_path: 
     assert (bodies[0]["key"], bodies[0]["pool"]["name"], bodies[0]["data"]) == (KEY, "pool-1", {"new_master": "host-2"})
 
 
+@pytest.mark.slow
 async def test_the_end_never_comes_before_the_beginning(tmp_path: Path, receiver: Receiver) -> None:
     receiver.answers = [500, 500]
     async with delivering(tmp_path, (WebhookSink(Webhook("ops", receiver.url)),)) as (journal, rows):
@@ -131,6 +133,7 @@ async def test_the_end_never_comes_before_the_beginning(tmp_path: Path, receiver
     assert [body["state"] for _, body in receiver.got] == ["firing"] * 3 + ["resolved"]
 
 
+@pytest.mark.slow
 async def test_a_redirect_is_not_a_delivery(tmp_path: Path, receiver: Receiver) -> None:
     receiver.answers = [302]
     async with delivering(tmp_path, (WebhookSink(Webhook("ops", receiver.url)),)) as (journal, rows):
@@ -158,6 +161,7 @@ async def test_a_stuck_sink_holds_up_nobody_else(tmp_path: Path) -> None:
     assert [(line["state"], line["title"]) for line in lines] == [(s, RAISED.title) for s in ("firing", "resolved")]
 
 
+@pytest.mark.slow
 async def test_a_delivery_that_cannot_be_noted_comes_again_with_the_same_key(
     tmp_path: Path, receiver: Receiver
 ) -> None:
@@ -172,6 +176,7 @@ async def test_a_delivery_that_cannot_be_noted_comes_again_with_the_same_key(
     assert {key for key, _ in receiver.got} == {f"{KEY}/1/firing"}
 
 
+@pytest.mark.slow
 async def test_a_wall_clock_set_back_does_not_hold_alerts(tmp_path: Path, receiver: Receiver) -> None:
     async with delivering(tmp_path, (WebhookSink(Webhook("ops", receiver.url)),)) as (journal, rows):
         receiver.answers = [503]
@@ -199,6 +204,7 @@ async def test_retries_slow_down_to_five_minutes(
     assert calls[0][1:] == ("refused", 5 + wait)
 
 
+@pytest.mark.slow
 async def test_errors_name_no_address(receiver: Receiver) -> None:
     parcel = Parcel(1, "k", 1, "firing", "s", POOL, {}, 0, 0)
     receiver.answers = [404]

@@ -112,6 +112,7 @@ def healthy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shared_service, "why_stays", lambda *_: "")
 
 
+@pytest.mark.slow
 async def test_a_pool_of_which_an_agent_has_come_gets_an_owner_and_every_collector_knows_him(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,6 +128,7 @@ async def test_a_pool_of_which_an_agent_has_come_gets_an_owner_and_every_collect
         assert POOL not in other.roster.pools and owner.roster.why_no_act(POOL) == ""
 
 
+@pytest.mark.slow
 async def test_a_pool_is_handed_over_with_a_promise_and_its_agents_are_sent_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,6 +152,7 @@ async def test_a_pool_is_handed_over_with_a_promise_and_its_agents_are_sent_ther
         assert b.roster.charge(POOL).epoch > before
 
 
+@pytest.mark.slow
 async def test_advice_moves_a_pool_as_soon_as_nothing_goes_on_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -172,6 +175,7 @@ def _written(them: Company, pool: str, to: str) -> Any:
     yield Txn((), (Put(them.names.assigned(pool), ownership.advice(to)),))
 
 
+@pytest.mark.slow
 async def test_while_a_pool_is_handed_over_nothing_of_it_is_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,6 +208,7 @@ async def test_while_a_pool_is_handed_over_nothing_of_it_is_taken(
         await running
 
 
+@pytest.mark.slow
 async def test_who_stops_hands_over_what_may_be_moved_and_leaves_the_rest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,6 +243,7 @@ async def test_the_only_one_that_stops_leaves_a_promise_to_itself(
         assert again.ownerships._mine[POOL].handed_by
 
 
+@pytest.mark.slow
 async def test_a_lost_lease_ends_every_ownership_and_another_one_takes_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -258,6 +264,7 @@ async def test_a_lost_lease_ends_every_ownership_and_another_one_takes_over(
         assert a.forgotten == [POOL] and await them.owner() == "b"
 
 
+@pytest.mark.slow
 async def test_a_start_while_etcd_is_away_waits_for_it_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -280,6 +287,7 @@ def told_of(one: Several) -> list[str]:
     return [each["title"] for each in one.archive.journal.alerts(open_only=True)]
 
 
+@pytest.mark.slow
 async def test_who_cannot_read_a_pool_leaves_it_to_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read, cannot = commits.read, {"a", "b"}
 
@@ -353,6 +361,7 @@ async def test_hosts_that_have_obeyed_more_are_owned_anew_with_a_higher_epoch(
         assert not a.ownerships.too_low
 
 
+@pytest.mark.slow
 async def test_where_no_epoch_is_high_enough_the_pool_is_read_only_until_the_generation_is_raised(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -410,6 +419,7 @@ async def test_a_pool_that_is_anothers_in_etcd_is_lost_without_a_step(
         await until(lambda: a.owned and a.ownerships._mine[POOL].revision > owned.revision)
 
 
+@pytest.mark.slow
 async def test_one_that_drains_gives_its_pools_up_goes_on_and_takes_them_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,6 +60,7 @@ async def test_who_gives_up_waiting_leaves_nothing_behind() -> None:
     assert waiting.cancelled() and silent.cancelled()
 
 
+@pytest.mark.slow
 async def test_a_loop_that_was_held_up_has_turns_before_what_comes_after_a_limit() -> None:
     turns: list[str] = []
     over = asyncio.Event()

@@ -171,6 +171,7 @@ async def test_a_stream_that_ends_ends_the_wait(tmp_path: Path, monkeypatch: pyt
         await until(lambda: "was lost" in delivery(rig, raised().key).get("last_error", ""), within=20.0)
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_only_the_host_that_was_asked_answers_and_time_ends_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -60,6 +60,7 @@ async def serving(folder: Path, answer: bytes | None, tls: bool = True) -> Async
             writer.transport.abort()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("answer", "outcome"),
     [
@@ -77,6 +78,7 @@ async def test_only_an_echo_is_an_answer(tmp_path: Path, answer: bytes | None, o
         assert time.monotonic() - began < 8
 
 
+@pytest.mark.slow
 async def test_what_speaks_no_tls_is_no_xapi(tmp_path: Path) -> None:
     async with serving(tmp_path, http(ECHO), tls=False) as port:
         assert (await probe_xapi("127.0.0.1", port, 0.5)).outcome in (ProbeOutcome.NOT_XAPI, ProbeOutcome.NO_ANSWER)
@@ -106,6 +108,7 @@ def prober(port: int, policy: Policy = QUICK) -> tuple[Prober, list[CollectorPro
     return Prober(lambda pool: policy, post, mono_ms, port=port), heard
 
 
+@pytest.mark.slow
 async def test_the_target_is_probed_again_and_again_until_it_changes(tmp_path: Path) -> None:
     async with serving(tmp_path, http(ECHO)) as port:
         own, heard = prober(port, Policy(probe_interval=120, probe_timeout=110))

@@ -51,6 +51,7 @@ def untold(one: One, sink: str) -> list[int]:
     return [each.attempts for each in one.archive.journal.parcels() if each.sink == sink]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("refused", [False, True])
 async def test_a_receiver_of_two_collectors_takes_each_beginning_and_each_end_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: bool

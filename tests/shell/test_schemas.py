@@ -70,6 +70,7 @@ def test_each_earlier_schema_is_kept_and_has_a_way_to_the_next_one() -> None:
     assert list(range(1, SCHEMA)) == EARLIER == sorted(journal_file.MIGRATIONS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schema", EARLIER)
 def test_an_earlier_journal_opens_and_folds_to_the_same_record(tmp_path: Path, schema: int) -> None:
     state = laid_down(tmp_path / "s", schema)
@@ -322,6 +323,7 @@ def test_a_log_torn_at_any_sector_is_a_prefix_of_whole_commits(memory: Path) -> 
         assert found(memory / "c", database, torn) <= 4
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_breaks_off_anywhere_loses_nothing(memory: Path) -> None:
     database, log = written(memory / "s", 4)
     (page_size,) = struct.unpack(">I", log[8:12])
@@ -376,6 +378,7 @@ READ_ONLY = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.needs("namespaces", "unshare")
 @pytest.mark.parametrize(("script", "said"), [(FULL, ("full", "full")), (READ_ONLY, ("Read-only file system",))])
 def test_a_disk_that_is_full_or_read_only_is_one_line(tmp_path: Path, script: str, said: tuple[str, ...]) -> None:

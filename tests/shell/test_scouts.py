@@ -145,6 +145,7 @@ async def test_where_no_other_is_known_the_agent_tries_those_of_its_own_list() -
     assert streams.told(HOSTS[0]) == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [False, True])
 async def test_health_again_does_not_wait_for_etcd_where_it_changes_no_record(
     changes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -39,6 +39,7 @@ def paused(hall: Hall, pool: str) -> bool:
     return hall.rig.parts.service.roster.pools[pool].record.paused is not None
 
 
+@pytest.mark.slow
 async def test_whatever_collector_is_asked_answers_for_all(tmp_path: Path) -> None:
     async with halls(tmp_path, 3) as (_, [a, b, c]):
         for hall, name in ((a, "hall-a"), (b, "hall-b"), (c, "hall-c")):
@@ -101,6 +102,7 @@ async def test_a_name_that_two_collectors_have_is_no_name(tmp_path: Path) -> Non
             assert reply.collector == "hall-b"
 
 
+@pytest.mark.slow
 async def test_a_command_goes_to_the_owner_in_the_operators_name(tmp_path: Path) -> None:
     async with halls(tmp_path) as (_, [a, b]):
         reply = await a.stub.Command(pause("silver"))
@@ -161,6 +163,7 @@ def loses(hall: Hall, **how: bool) -> Losing:
     return losing
 
 
+@pytest.mark.slow
 async def test_an_answer_that_was_lost_is_asked_for_and_the_command_not_repeated(tmp_path: Path) -> None:
     async with halls(tmp_path) as (_, [a, b]):
         losing = loses(a, arrives=True)
@@ -221,6 +224,7 @@ async def test_a_pool_that_has_gone_elsewhere_meanwhile_is_refused_with_who_owns
         assert reply.next_step == several.AGAIN
 
 
+@pytest.mark.slow
 async def test_who_does_not_answer_is_named_with_what_is_missing(tmp_path: Path) -> None:
     async with halls(tmp_path, 3) as (etcd, [a, b, c]):
         etcd.elsewhere["hall-c"] = "127.0.0.1:1"

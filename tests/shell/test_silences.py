@@ -224,6 +224,7 @@ def silence_it(topic: str, for_ms: int = HOUR, actor: str = "anna") -> pb.Comman
     return pb.CommandRequest(actor=actor, silence_alert=pb.SilenceAlert(topic=topic, for_ms=for_ms, reason="ordered"))
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_an_operator_silences_and_acknowledges_over_the_socket(tmp_path: Path) -> None:
     async with operated(tmp_path) as (rig, stub):

@@ -107,6 +107,7 @@ async def shares(cluster: ModelCluster, *pools: int) -> AsyncIterator[tuple[list
         await asyncio.gather(*tasks.values(), return_exceptions=True)
 
 
+@pytest.mark.slow
 @in_virtual_time
 async def test_a_storm_of_which_no_share_shows_enough_brakes_everywhere(cluster: ModelCluster) -> None:
     async with shares(cluster, 10, 10, 10) as (made, _):
@@ -129,6 +130,7 @@ async def test_a_storm_of_which_no_share_shows_enough_brakes_everywhere(cluster:
         assert not any(each.blind for each in made)
 
 
+@pytest.mark.slow
 @in_virtual_time
 async def test_a_takeover_is_no_silence(cluster: ModelCluster) -> None:
     """One of three is killed, and its pools come to the others ten seconds later."""
@@ -143,6 +145,7 @@ async def test_a_takeover_is_no_silence(cluster: ModelCluster) -> None:
         assert a.history == b.history == [""]
 
 
+@pytest.mark.slow
 @in_virtual_time
 async def test_a_rebalance_to_a_collector_that_has_just_come_is_no_silence(cluster: ModelCluster) -> None:
     async with shares(cluster, 15, 15, 0) as (made, _):
@@ -156,6 +159,7 @@ async def test_a_rebalance_to_a_collector_that_has_just_come_is_no_silence(clust
         assert all(each.history == [""] for each in made)
 
 
+@pytest.mark.slow
 @in_virtual_time
 async def test_when_every_lease_ends_at_once_all_are_blind_until_the_quiet_time_is_over(cluster: ModelCluster) -> None:
     async with shares(cluster, 10, 10, 10) as (made, _):

@@ -120,6 +120,7 @@ async def test_a_session_is_resumed_for_five_minutes_from_its_full_handshake(
         assert xapi.resumed == [False, True, True, False, True]
 
 
+@pytest.mark.slow
 async def test_the_collectors_own_questions_resume(tmp_path: Path) -> None:
     heard: list[Event] = []
     async with running(tmp_path) as xapi:

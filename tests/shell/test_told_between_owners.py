@@ -99,6 +99,7 @@ async def test_what_is_open_is_told_once_more_at_most_and_its_end_by_whoever_has
         assert told(b) == [f"mail /storage/{number}/resolved"] and not told(a)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folded", [False, True])
 @pytest.mark.parametrize("noted", [False, True])
 async def test_an_end_that_nobody_has_told_is_told_by_the_taker(
@@ -196,6 +197,7 @@ def ends(one: One) -> list[str]:
     return [row["resolved_at"] for row in one.archive.journal._db.query("SELECT * FROM alerts WHERE resolved_at != ''")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folded", [False, True])
 async def test_a_channel_that_takes_nothing_makes_no_other_hear_again_what_is_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folded: bool
@@ -407,6 +409,7 @@ def ran(one: One) -> None:
         one.archive.journal.hook_event_over(event.id)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folded", [False, True])
 @pytest.mark.parametrize("noted", [False, True])
 async def test_an_occasion_of_hooks_goes_with_the_pool_under_its_own_id(

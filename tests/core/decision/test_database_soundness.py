@@ -64,6 +64,7 @@ def test_a_copy_that_turns_out_not_to_be_sound_is_changed_for_one_that_is() -> N
     assert g.promoted() == [uuid(3)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sound, handed", [(Tri.NO, False), (Tri.UNKNOWN, True), (Tri.YES, True)])
 def test_an_unsound_database_is_handed_to_nobody(sound: Tri, handed: bool) -> None:
     g = pool(h1=sound)

@@ -224,6 +224,7 @@ def test_a_candidate_with_a_newer_copy_is_passed_over_too() -> None:
     assert lost(g).promoted() == [uuid(3)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "capability",
     [each for each in table.CAPABILITIES if each not in (table.PROMOTION, table.FORECAST, table.REPOINT)],
@@ -315,6 +316,7 @@ def test_a_persons_word_that_it_is_off_needs_no_second_one() -> None:
     assert g.promoted() == [uuid(2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("capability", "shot"), [(table.POWER, False), (table.PROBES, True)])
 def test_no_host_is_shot_by_itself_whose_device_is_in_doubt(capability: str, shot: bool) -> None:
     g = failing(1, capability, auto_fence_running=True)
@@ -327,6 +329,7 @@ def test_no_host_is_shot_by_itself_whose_device_is_in_doubt(capability: str, sho
 # ------------------------------------------------------------------------------------------------ members
 
 
+@pytest.mark.slow
 def test_a_member_that_is_not_pointed_by_itself_is_owed_it_and_asked_about() -> None:
     g = lost(failing(3, table.REPOINT))
     assert g.promoted() == [uuid(2)] and g.has(Kind.CLOSED)
@@ -359,6 +362,7 @@ def test_a_second_master_is_made_a_member_whatever_failed_there() -> None:
     assert not asked_first(facts(3, lambda f: replace(f, tombstone=Tombstone(2))))
 
 
+@pytest.mark.slow
 def test_a_member_in_trouble_is_asked_about_and_no_other_member_waits() -> None:
     g = failing(2, table.RESTART)
     for number in (2, 3):
@@ -384,6 +388,7 @@ def hung_with(number: int, *capabilities: str, **policy: object) -> Guarded:
     return g
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("capability", [table.TOOLSTACK_FENCE, table.HANDOVER])
 def test_a_toolstack_is_held_at_a_yes_where_that_rests_on_what_failed(capability: str) -> None:
     g = hung_with(1, capability, xapi_restarts=0)
@@ -396,6 +401,7 @@ def test_a_toolstack_is_held_at_a_yes_where_that_rests_on_what_failed(capability
     assert g.promoted() == [uuid(2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("capability", [table.RESTART, table.FORECAST])
 def test_a_masters_xapi_is_restarted_at_a_yes_where_that_rests_on_what_failed(capability: str) -> None:
     g = hung_with(1, capability)
@@ -417,6 +423,7 @@ def test_an_operators_own_command_overrules_it_and_says_so() -> None:
     assert of(table.RESTART) in g.entry(Kind.RESTART_INTENT).text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number, capability", [(1, table.TOOLSTACK_FENCE), (1, table.HANDOVER), (2, table.HANDOVER)])
 def test_a_restart_in_place_is_asked_about_where_it_rests_on_what_failed(number: int, capability: str) -> None:
     g = hung_with(number, capability)
@@ -430,6 +437,7 @@ def test_a_restart_in_place_is_asked_about_where_it_rests_on_what_failed(number:
     assert g.has(Kind.IN_PLACE_INTENT)
 
 
+@pytest.mark.slow
 def test_a_hold_that_stands_is_released_whatever_fails_there() -> None:
     g = hung()
     until(g, Kind.CLOSED)
@@ -444,6 +452,7 @@ def test_a_hold_that_stands_is_released_whatever_fails_there() -> None:
 # ------------------------------------------------------------------------------------------------ afterwards
 
 
+@pytest.mark.slow
 def test_nobody_is_declared_dead_by_a_master_on_which_that_failed() -> None:
     for capability, told in ((table.FORECAST, 1), (table.FOLLOWUPS, 0)):
         w = World()

@@ -62,6 +62,7 @@ def seen(pool: Refusing) -> Snapshot:
     return Snapshot(pool.pool, pool.now, pool.site)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("around", "why", "fix"),
     [

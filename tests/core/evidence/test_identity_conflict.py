@@ -39,6 +39,7 @@ def test_two_machines_under_one_uuid_freeze_the_pool() -> None:
     assert any("IdentityConflict" in key for key in g.pool.record.open_alerts)
 
 
+@pytest.mark.slow
 def test_the_freeze_is_durable_and_ends_ten_minutes_after_the_last_sign() -> None:
     g = Guarded()
     alternate(g, 1)
@@ -218,6 +219,7 @@ def test_an_order_that_its_hosts_own_rules_refuse_is_told_once(reason: str) -> N
     assert any("own-rules" in key for key in g.pool.record.open_alerts)
 
 
+@pytest.mark.slow
 def test_what_its_hosts_own_rules_refused_is_over_by_itself() -> None:
     g = refused("local-policy")
     g.run(g.policy.boot_grace + 5_000)

@@ -80,6 +80,7 @@ def test_a_member_that_loops_is_told_and_not_restarted() -> None:
     assert not g.has(Kind.RESTART_INTENT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stays", [False, True])
 def test_a_new_master_that_loops_is_no_success(stays: bool) -> None:
     g = Guarded(policy=Policy(quiet_time=QUIET, xapi_starting_limit=120_000))

@@ -207,6 +207,7 @@ def test_an_old_answer_contradicts_nobody_however_long_it_stays_the_newest() -> 
     assert not any(e.kind is Kind.VERDICT and e.data["verdict"] == "EvidenceConflict" for e in g.journal)
 
 
+@pytest.mark.slow
 def test_one_hosts_word_makes_no_master_where_another_is_attached_to_the_one_that_is_not_heard() -> None:
     g = Guarded(3)
     old, claims, third = g.hosts

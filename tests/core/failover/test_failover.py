@@ -147,6 +147,7 @@ def test_an_unbound_device_proves_nothing() -> None:
     assert "not bound" in g.pool.record.failover.standstill.why
 
 
+@pytest.mark.slow
 def test_a_device_that_reads_off_while_its_host_lives_is_quarantined() -> None:
     g = Guarded()
     g.host(2).power = Power.OFF
@@ -279,6 +280,7 @@ def test_a_hung_master_is_restarted_and_nobody_promoted() -> None:
     assert g.promoted() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trouble", ["newer member", "kill", "disk"])
 def test_an_unsafe_restart_is_not_done_and_says_why(trouble: str) -> None:
     g = Guarded()

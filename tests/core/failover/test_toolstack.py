@@ -83,6 +83,7 @@ def test_held_handed_over_promoted_released() -> None:
     assert not [host for host in g.hosts if orders(g, "place_database", host.n)]  # used up, not removed
 
 
+@pytest.mark.slow
 def test_the_hold_is_ordered_only_after_two_restarts_did_not_help() -> None:
     g = hung(restarts=2)
     g.host(1).domains = ()
@@ -139,6 +140,7 @@ def test_an_answer_after_the_hold_is_a_conflict_and_is_undone() -> None:
     assert len(orders(g, "toolstack_fence")) == 1  # not tried again by itself in this incident
 
 
+@pytest.mark.slow
 def test_a_hold_that_is_not_verified_in_time_is_undone_at_a_new_term() -> None:
     g = hung()
 

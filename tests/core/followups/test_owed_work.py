@@ -90,6 +90,7 @@ def test_what_is_owed_to_a_host_that_left_the_pool_is_dropped() -> None:
     assert not any(item.host == uuid(3) for item in g.pool.record.owed)
 
 
+@pytest.mark.slow
 def test_only_what_is_still_missing_is_done_again_after_a_restart_in_the_middle() -> None:
     """Six members, the collector dies while it repoints them: those that follow already get nothing more."""
     g = Guarded(8)

@@ -103,6 +103,7 @@ def test_no_push_in_a_paused_pool_nor_in_mode_observe() -> None:
     assert pushes(watched) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answers", [True, False])
 def test_a_push_whose_answer_is_lost_with_the_collector_is_not_believed(answers: bool) -> None:
     g = guarded()

@@ -38,6 +38,7 @@ def pauses_for_long(g: Hung) -> None:
     g.say("resume")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", [Kind.IN_PLACE_INTENT, Kind.IN_PLACE_START])
 @pytest.mark.parametrize(
     "passes", [starts_anew, pytest.param(pauses_for_long, marks=pytest.mark.slow)], ids=lambda f: f.__name__
@@ -87,6 +88,7 @@ def test_a_yes_to_one_vm_starts_nothing_that_kills_another() -> None:
     assert not g.released()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "when",
     [
@@ -121,6 +123,7 @@ def test_a_copy_that_is_far_ahead_by_the_time_it_is_read_is_not_started_with() -
     assert g.released() == [ToolstackRelease(True)] and g.has(Kind.IN_PLACE_REMOVED)
 
 
+@pytest.mark.slow
 def test_a_member_that_tells_nothing_new_of_its_role_holds_it_no_longer_than_any_step_may() -> None:
     g = Hung()
     g.until(Kind.IN_PLACE_INTENT)
@@ -158,6 +161,7 @@ def test_a_start_that_was_cut_off_is_told_again() -> None:
     assert g.released() == [ToolstackRelease(True, restore=55)] * 2 and not g.owes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gone", [is_set, another_vm, boots], ids=lambda f: f.__name__)
 def test_what_a_start_stands_on_is_looked_at_again_before_it_is_told_again(gone: Callable[[Hung], None]) -> None:
     g = Hung()
@@ -204,6 +208,7 @@ def test_an_answer_that_was_given_is_not_waited_for() -> None:
     assert any("is held and not released" in e.text for e in g.journal if e.kind is Kind.ALERT)
 
 
+@pytest.mark.slow
 def test_where_no_file_can_be_read_after_the_stop_another_member_is_promoted() -> None:
     g = Hung()
     g.flushes, g.own = 60, (60, PlacementView(False, 60, "state.db", text="broken XML"))

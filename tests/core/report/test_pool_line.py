@@ -58,6 +58,7 @@ def both(pool: Guarded) -> tuple[PoolLine, PoolStatus]:
     return pool_line(*at), status(*at)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("devices", [True, False], ids=["devices", "none"])
 @pytest.mark.parametrize("happens", STORIES)
 def test_a_line_says_what_the_status_says(happens: Callable[[Guarded], None], devices: bool) -> None:

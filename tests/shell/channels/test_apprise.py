@@ -126,6 +126,7 @@ def test_pagerduty_has_one_incident_that_ends(peer: HttpPeer, monkeypatch: pytes
     assert {each.path for each in peer.got} == {"/eu"}
 
 
+@pytest.mark.slow
 def test_pagerduty_takes_a_long_text(peer: HttpPeer, monkeypatch: pytest.MonkeyPatch) -> None:
     from apprise.plugins import pagerduty
 

@@ -171,6 +171,7 @@ def test_a_receiver_that_hangs_has_not_taken_it(talk: Any, expected: str) -> Non
         SyslogSink(syslog("tcp", port), 0.4, 0.6).deliver(parcel())
 
 
+@pytest.mark.slow
 def test_a_tls_receiver_that_hangs_has_not_taken_it(tls: Authority) -> None:
     def talk(sock: socket.socket) -> None:
         with tls.context().wrap_socket(sock, server_side=True) as secured:

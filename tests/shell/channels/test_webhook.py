@@ -172,6 +172,7 @@ def test_a_certificate_is_verified_by_the_authority_that_is_given(tls: Authority
 HEAD = b"HTTP/1.1 200 OK\r\nX: "
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("talk", "expected"),
     [
@@ -189,6 +190,7 @@ def test_a_peer_that_hangs_ends_as_an_error(talk: Any, expected: str) -> None:
     assert "t0ps3cret" not in str(error.value) and SECRET not in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_a_tls_peer_that_hangs_ends_as_an_error(tls: Authority) -> None:
     def talk(sock: Any) -> None:
         with tls.context().wrap_socket(sock, server_side=True) as secured:
