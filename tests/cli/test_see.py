@@ -341,6 +341,15 @@ def test_history_folds_bookkeeping_and_says_how_much(fake: FakeCollector, poolwa
     assert poolwarden("history").out == "1 line of bookkeeping not shown; --all shows everything\n"
 
 
+def test_what_another_collector_has_recorded_before_is_told_so(fake: FakeCollector, poolwarden: Call) -> None:
+    entry = api.HistoryEntry(
+        seq=1, at="2026-01-31T12:03:04.512Z", kind="verdict", text="Healthy: as it was", copied=True
+    )
+    fake.entries = [entry]
+    said = " ".join(poolwarden("history", "demo").out.split())
+    assert said.endswith("Healthy: as it was (recorded before that, by the collector that owned the pool)")
+
+
 def test_the_kinds_that_are_bookkeeping_are_kinds_of_the_journal() -> None:
     assert {kind.value for kind in Kind} >= BOOKKEEPING
 

@@ -14,6 +14,7 @@ import pytest
 from poolwarden.v1 import enrolment_pb2 as enrolment
 from poolwarden.v1 import enrolment_pb2_grpc as enrolment_rpc
 from poolwarden.v1 import operator_pb2 as pb
+from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.shell.operators import several
 from poolwarden_collector.shell.operators.neighbours import Links, NotAnswered
 
@@ -280,6 +281,13 @@ async def test_the_history_of_all_and_what_comes_of_it(tmp_path: Path) -> None:
         await a.stub.Command(pause("gold"))
         live = {(entry.kind, entry.collector) for entry in [await asyncio.wait_for(follow.read(), 5) for _ in range(2)]}
         assert live == {("paused", "hall-a"), ("paused", "hall-b")}
+        # What comes with a pool is told as what its owner before has recorded, live as well.
+        healthy = Entry(Kind.VERDICT, "Healthy: as it was", {})
+        parts = a.rig.parts
+        parts.service.publish(parts.journal.take_over(POOLS[2], "copper", [(1, healthy)], 1))
+        came = await asyncio.wait_for(follow.read(), 5)
+        assert (came.text, came.collector, came.copied) == ("Healthy: as it was", "hall-a", True)
+        assert [entry.copied for entry in (await a.stub.History(pb.HistoryRequest())).entries][-1]
         follow.cancel()
 
 

@@ -219,7 +219,7 @@ class SeveralDemo:
         if entry.collector not in ("", node):
             return  # each tells what the others have as well, as long as they answer
         what = (entry.kind, entry.text, entry.term, entry.failover)
-        repeated = entry.kind not in ("verdict", "agent-silent") and what in self._known
+        repeated = (entry.copied or entry.kind not in ("verdict", "agent-silent")) and what in self._known
         self._known.add(what)
         if repeated:
             return

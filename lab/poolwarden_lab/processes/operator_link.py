@@ -39,6 +39,7 @@ class Entry:
     data: dict[str, Any]
     pool: str = ""
     collector: str = ""  # of several: in whose journal it stands
+    copied: bool = False  # it came there with the pool
 
     def as_json(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__}
@@ -58,6 +59,7 @@ def entry_of(message: pb.HistoryEntry) -> Entry:
         json.loads(message.data or "{}"),
         message.pool_name,
         message.collector,
+        message.copied,
     )
 
 

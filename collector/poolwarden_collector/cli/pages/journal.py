@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 SEVERITY_TONES: dict[str, Tone] = {"critical": "bad", "warning": "warn"}
 KIND_WIDTH = 16
+# Its time is when the pool came to the collector that tells it.
+COPIED = "(recorded before that, by the collector that owned the pool)"
 # What Poolwarden notes for itself: who counts as a witness, numbers and names it has seen, what a channel has taken.
 BOOKKEEPING = frozenset(
     {
@@ -60,7 +62,8 @@ def entry_line(entry: "api.HistoryEntry", *, with_pool: bool) -> Line:
     stored = _REPLAY.search(entry.data)
     of_one = f" --from {entry.collector}" if entry.collector else ""
     again = f" [poolwarden replay {stored[1]}{of_one}]" if stored else ""
-    return Line(f"{pool}{actor}{entry.text}{again}", label=label)
+    earlier = f" {COPIED}" if entry.copied else ""
+    return Line(f"{pool}{actor}{entry.text}{again}{earlier}", label=label)
 
 
 def late_page(entries: Iterable["api.LateEntry"]) -> Page:

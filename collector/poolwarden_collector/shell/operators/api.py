@@ -21,7 +21,7 @@ import asyncio
 import contextlib
 import functools
 import sqlite3
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -341,9 +341,12 @@ class OperatorApi(rpc.OperatorServicer):
         reply: pb.HistoryReply = await self._journals.search(
             lambda: pb.HistoryReply(entries=[self._entry(row) for row in rows])
         )
-        if self._several is not None:
-            together.mark_copied(reply.entries, await self._journals.read(self._journal.copied))
+        await self._mark_copied(reply.entries)
         return reply
+
+    async def _mark_copied(self, entries: Collection[pb.HistoryEntry]) -> None:
+        if self._several is not None and entries:
+            together.mark_copied(entries, await self._journals.read(self._journal.copied))
 
     async def _history(self, request: pb.HistoryRequest) -> list[Row]:
         return await self._journals.history(request, self._pool_of(request), access.current().among)
@@ -391,12 +394,15 @@ class OperatorApi(rpc.OperatorServicer):
                     if lost.is_set():
                         break
                     among = access.current().still()  # rights end with the configuration that gave them
+                    wanted = []
                     for row in rows:
-                        wanted = pool in ("", row.pool) and request.failover in ("", row.failover)
-                        wanted = wanted and (among is None or row.pool in among)
-                        if row.seq > last and wanted:
-                            yield self._entry(row)
+                        asked = pool in ("", row.pool) and request.failover in ("", row.failover)
+                        if row.seq > last and asked and (among is None or row.pool in among):
+                            wanted.append(self._entry(row))
                         last = max(last, row.seq)
+                    await self._mark_copied(wanted)
+                    for entry in wanted:
+                        yield entry
             raise Wrong(grpc.StatusCode.RESOURCE_EXHAUSTED, "too slow to follow; go on with the last number you have")
         finally:
             stop()
