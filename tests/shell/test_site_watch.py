@@ -22,7 +22,7 @@ from poolwarden_collector.core.state.taken_over import SHORTEST_QUIET_MS
 from poolwarden_collector.shell.agents.roster import Roster
 from poolwarden_collector.shell.cluster.membership import stay
 from poolwarden_collector.shell.cluster.names import Names
-from poolwarden_collector.shell.cluster.site_sums import EVERY_MS
+from poolwarden_collector.shell.cluster.site_sums import EVERY_MS, SiteCount, SiteSum
 from poolwarden_collector.shell.config.config import load
 from poolwarden_collector.shell.loop.site_watch import GRACE_MS, SiteWatch
 
@@ -275,3 +275,15 @@ def test_a_quiet_time_follows_a_storm_and_no_missed_count(tmp_path: Any, silent:
     assert roster.quiet_until(POOL) == (100_000 if silent else 1_000) + QUIET_MS
     assert ("quiet time begins anew" in told[0]) == silent
     assert not roster.young(110_000), "its own quiet time since it came is over"
+
+
+def test_of_a_site_whose_pools_have_a_new_collector_nobody_says_that_it_is_not_seen(tmp_path: Any) -> None:
+    roster = Roster(load(write_config(tmp_path)), 1, lambda: 0, one_of_several=True)
+    roster.take_charge(POOL, 7, 1_000)
+    why = SiteSum(SiteCount(pools=1, young=1))
+    assert why.young and not why.silent and not SiteSum(SiteCount(pools=1, young=1), ("c",)).young
+    assert roster.judged({"": Blind(why.why_blind, 1, silent=False, young=True)}, 2_000) == (
+        f"braked: {why.why_blind}",
+    )
+    assert roster.site(POOL).young and roster.site(POOL).blind == why.why_blind and not roster.blind
+    assert roster.judged({}, 3_000) == ("not braked any more",) and not roster.site(POOL).young

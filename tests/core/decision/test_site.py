@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from poolwarden_collector.core.decision.storm_brake import Blind, Heard, judge_sites
+from poolwarden_collector.core.decision.permission import firm_refusal
+from poolwarden_collector.core.decision.storm_brake import Blind, Braked, Heard, judge_sites
+from poolwarden_collector.core.evidence.verdict import Verdict
+from poolwarden_collector.core.failover.steps import hold_reason
+from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.hello import Hello
 from poolwarden_collector.core.model.policy import Policy
+from poolwarden_collector.core.model.reasons import Cause
+from poolwarden_collector.core.report.journal_view import JournalView
+from poolwarden_collector.core.report.weaknesses import readiness
 from poolwarden_collector.core.state.live import AgentState, Pool, PoolLive
 from poolwarden_collector.core.state.pool_record import PoolRecord
+from poolwarden_collector.core.state.snapshot import Snapshot
+
+from ..pool import Guarded
 
 NOW = 1_000_000
 
@@ -177,3 +187,46 @@ def test_who_is_not_asked_before_he_can_be_silent_is_found_when_he_is() -> None:
         w.before = plain
         found.append(bool(plain))
     assert found[30:60] != found[:30] and any(found) and not all(found)
+
+
+CHANGED = "3 of 4 pools there have changed their collector a moment ago"
+YOUNG = f"its site cannot be judged yet: {CHANGED}"
+
+
+def test_a_site_of_which_most_pools_have_a_new_collector_is_braked_and_not_blind() -> None:
+    """Nothing is begun, and each pool is judged by what is heard of it: no network is said to be broken."""
+    g = Guarded()
+    g.site = replace(g.site, blind=CHANGED, young=True)
+    g.cut_power()
+    g.run(40_000)
+    assert g.verdict == "MasterVanished" and not g.has(Kind.DECIDED) and "CollectorBlind" not in str(g.journal)
+    refused = firm_refusal(Snapshot(g.pool, g.now, g.site))
+    assert refused is not None and (refused.code, refused.text) == (Cause.YOUNG_SITE, YOUNG)
+    [told] = [each for each in readiness(Snapshot(g.pool, g.now, g.site), JournalView()) if each.code == "young-site"]
+    assert told.severity == "warning" and YOUNG in told.sentence
+    g.site = replace(g.site, blind="", young=False)
+    g.run(60_000)
+    assert len(g.promoted()) == 1
+
+
+def test_a_failover_that_can_be_given_up_stands_still_meanwhile() -> None:
+    g = Guarded()
+    g.cut_power()
+    while not g.has(Kind.DECIDED):
+        g.run(500)
+    failover = g.pool.record.failover
+    assert failover is not None
+    braked = Snapshot(g.pool, g.now, replace(g.site, blind=CHANGED, young=True))
+    assert hold_reason(braked, failover, Verdict.VANISHED) == YOUNG
+    assert hold_reason(Snapshot(g.pool, g.now, g.site), failover, Verdict.VANISHED) == ""
+
+
+def test_a_storm_that_goes_over_into_that_is_still_one() -> None:
+    w, young = Pools(20), {"": Braked(CHANGED, silent=False, young=True)}
+    assert judge_sites(w.pools(), (), w.now, {}, sums=young)[""].young
+    storm(w, 10)
+    told = judge_sites(w.pools(), (), w.now, {}, sums=young)
+    assert "fell silent" in told[""].why and not told[""].young
+    w.heard = {name: dict.fromkeys(hosts, 0) for name, hosts in w.heard.items()}
+    after = judge_sites(w.pools(), (), w.now, told, sums=young)
+    assert after[""].silent and not after[""].young

@@ -136,6 +136,7 @@ REASONS: dict[Cause, Meaning] = {
         "another collector had the pool until just now", "wait for the seconds it names; start agents that it names"
     ),
     Cause.BLIND: Meaning("the collector's own network is down", "mend it"),
+    Cause.YOUNG_SITE: Meaning("most pools of the site had another collector until just now", "wait a minute"),
     Cause.OBSERVE: Meaning("mode observe: nothing is done or asked", "set mode ask or auto"),
     Cause.MODE_ASK: Meaning("mode ask: a person decides", "answer the question"),
     Cause.DOUBT: Meaning("the signs may be somebody's work in progress", "finish it, or answer the question"),

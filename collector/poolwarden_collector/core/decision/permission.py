@@ -148,8 +148,8 @@ def firm_refusal(pool: Snapshot) -> Reason | None:
         return why
     if pool.quiet:
         return quiet_time(pool)
-    if pool.site.blind:
-        return Reason(Cause.BLIND, f"the collector is blind: {pool.site.blind}")
+    if why := blind(pool):
+        return why
     if why := behind(pool):
         return why
     if pool.policy.mode == "observe":
@@ -174,6 +174,15 @@ def quiet_time(pool: Snapshot) -> Reason:
     return takeover.refusal(pool) or Reason(
         Cause.QUIET_TIME, f"start-up quiet time, {(pool.quiet_until - pool.now) / 1000:.0f} s left"
     )
+
+
+def blind(pool: Snapshot) -> Reason | None:
+    """Why nothing is begun by collectors that cannot tell their own silence from the hosts'; None if they can."""
+    if not pool.site.blind:
+        return None
+    if pool.site.young:
+        return Reason(Cause.YOUNG_SITE, f"its site cannot be judged yet: {pool.site.blind}")
+    return Reason(Cause.BLIND, f"the collector is blind: {pool.site.blind}")
 
 
 def behind(pool: Snapshot) -> Reason | None:

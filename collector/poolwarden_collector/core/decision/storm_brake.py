@@ -40,14 +40,19 @@ class Blind:
     why: str
     began: Ms
     silent: bool = True  # agents may have been heard by nobody meanwhile
+    young: bool = False  # for pools that have changed their collector: nothing of its own view is broken
 
 
 @dataclass(frozen=True, slots=True)
 class Braked:
-    """Why all collectors together are blind towards a site; ``silent``: because of agents that fell silent."""
+    """Why all collectors together are blind towards a site; ``silent``: because of agents that fell silent.
+
+    ``young``: because too many of its pools have a new collector, so that nobody can be known to be silent there yet.
+    """
 
     why: str
     silent: bool
+    young: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +124,8 @@ def judge_sites(
             found[site] = Blind(why, began)
         # safety: a share of a site's pools may be too small to show what the whole site shows.
         elif sums is not None and (braked := sums.get(site)) is not None:
-            found[site] = Blind(braked.why, began, braked.silent or (site in before and before[site].silent))
+            was_silent = braked.silent or (site in before and before[site].silent)
+            found[site] = Blind(braked.why, began, was_silent, braked.young and not was_silent)
     return found
 
 

@@ -111,7 +111,7 @@ def signs(pool: Snapshot) -> Signs:
         and pool.now - pool.live.contradictions.conflict[0] >= pool.policy.suspect_after,
         disputed=_disputed(pool, master),
         hold=announcements.announced_hold(pool),
-        blind=bool(pool.site.blind),
+        blind=bool(pool.site.blind) and not pool.site.young,
         anyone_heard=any(pool.heard(host) for host in pool.live.agents),
         master_known=bool(master),
         agent=_agent(pool, master),

@@ -29,7 +29,7 @@ from collections.abc import Callable
 from poolwarden.assumptions import POWER
 from poolwarden_collector.core.decision import fencing_stakes, questions, takeover
 from poolwarden_collector.core.decision.candidate_ranking import Ranked, rank
-from poolwarden_collector.core.decision.permission import behind, deposed, needs_approval
+from poolwarden_collector.core.decision.permission import behind, blind, deposed, needs_approval
 from poolwarden_collector.core.decision.standstill import block, unblock
 from poolwarden_collector.core.devices import device_binding
 from poolwarden_collector.core.devices.power_view import tries, view
@@ -145,6 +145,8 @@ def hold_reason(pool: Snapshot, failover: Failover, verdict: Verdict) -> str:
     if failover.step in REVERSIBLE:
         if pool.quiet:
             return takeover.quiet(pool)
+        if pool.site.young and (braked := blind(pool)):
+            return braked.text
         if late := behind(pool):
             return late.text
         waiting = verdict is Verdict.UNWITNESSED and failover.human is None

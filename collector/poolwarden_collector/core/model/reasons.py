@@ -28,6 +28,7 @@ class Cause(Enum):
     QUIET_TIME = "quiet-time"
     TAKEN_OVER = "taken-over"
     BLIND = "blind"
+    YOUNG_SITE = "young-site"
     OBSERVE = "observe"
     MODE_ASK = "mode-ask"
     DOUBT = "doubt"

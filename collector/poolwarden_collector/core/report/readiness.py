@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from poolwarden_collector.core.decision import database_age, unheard_members
 from poolwarden_collector.core.decision.candidate_ranking import rank
 from poolwarden_collector.core.decision.database_soundness import unsound_reason
-from poolwarden_collector.core.decision.permission import deposed
+from poolwarden_collector.core.decision.permission import blind, deposed
 from poolwarden_collector.core.devices.device_health import complaint
 from poolwarden_collector.core.devices.power_view import is_bound, view, why_unbound
 from poolwarden_collector.core.evidence import announcements, identity_conflict, unlisted_hosts
@@ -82,9 +82,10 @@ def _held(pool: Snapshot) -> list[Unready]:
     if held := announcements.announcement_sentence(pool):
         ends = "it ends when that is over; poolwarden explain says how it is ended by hand"
         found.append(Unready("announced", CRITICAL, f"the pool is held: {held}", ends))
-    if pool.site.blind:
-        blind = f"the collector is blind: {pool.site.blind}"
-        found.append(Unready("blind", CRITICAL, blind, "mend the network of the collector's machine"))
+    if (unseen := blind(pool)) and pool.site.young:
+        found.append(Unready("young-site", WARNING, unseen.text, "wait a minute: it ends by itself"))
+    elif unseen:
+        found.append(Unready("blind", CRITICAL, unseen.text, "mend the network of the collector's machine"))
     if pool.record.paused is not None:
         paused = f"the pool is paused: {pool.record.paused}"
         found.append(Unready("paused", CRITICAL, paused, f"poolwarden resume {name}"))

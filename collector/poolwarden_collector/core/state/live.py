@@ -224,6 +224,7 @@ class Site:
     # Hosts whose agents this collector itself has sent to look at another one, while it may act nowhere, and which have
     # time to come back: that their streams are away says nothing of them.
     scouts: frozenset[HostId] = frozenset()
+    young: bool = False  # what ``blind`` says is that too many of the site's pools have a new collector
 
 
 @dataclass(frozen=True, slots=True)

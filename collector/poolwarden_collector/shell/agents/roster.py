@@ -63,6 +63,10 @@ _NO_CONDITION = frozenset(
 )
 
 
+def _word(blind: Blind) -> str:
+    return "braked" if blind.young else "blind"
+
+
 def _copied(value: Any) -> Any:
     return dict(value) if isinstance(value, dict) else value
 
@@ -173,6 +177,7 @@ class Roster:
             cut_off=cut_off,
             # safety: with the right to act every agent that is away is silent.
             scouts=frozenset({scout}) if scout and cut_off else frozenset(),
+            young=blind is not None and blind.young,
         )
 
     # ------------------------------------------------------------------------------------------------ in charge, or not
@@ -226,7 +231,7 @@ class Roster:
     @property
     def blind(self) -> str:
         """Every reason why it considers itself blind; empty if there is none."""
-        return "; ".join(dict.fromkeys(blind.why for _, blind in sorted(self.sites.items())))
+        return "; ".join(dict.fromkeys(blind.why for _, blind in sorted(self.sites.items()) if not blind.young))
 
     def limits(self, pool: PoolId) -> Limits:
         """The highest numbers that a host of this pool may claim now."""
@@ -282,9 +287,9 @@ class Roster:
 
     def judged(self, sites: dict[str, Blind], now: Ms) -> tuple[str, ...]:
         """Take the newest judgement of the sites; those that it sees again are quiet anew. What to log."""
-        changes = [f"blind: {blind.why}" for site, blind in sites.items() if site not in self.sites]
+        changes = [f"{_word(blind)}: {blind.why}" for site, blind in sites.items() if site not in self.sites]
         for site in self.sites.keys() - sites.keys():
-            towards = f"not blind any more{f' towards site {site}' if site else ''}"
+            towards = f"not {_word(self.sites[site])} any more{f' towards site {site}' if site else ''}"
             if self.sites[site].silent:
                 self._quiet_sites[site] = now
                 towards += ": quiet time begins anew"

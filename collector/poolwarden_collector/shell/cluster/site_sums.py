@@ -51,7 +51,12 @@ class SiteSum:
     @property
     def silent(self) -> bool:
         """Is it for agents that fell silent, and not for what is not known?"""
-        return not self.missing and 2 * self.count.young <= self.count.pools
+        return not self.missing and not self.young
+
+    @property
+    def young(self) -> bool:
+        """Have too many of its pools a new collector, while nobody's count is missing?"""
+        return not self.missing and 2 * self.count.young > self.count.pools
 
     @property
     def why_blind(self) -> str:
@@ -59,7 +64,7 @@ class SiteSum:
         count = self.count
         if self.missing:
             return f"of collector {', '.join(self.missing)} no count of its agents there is known"
-        if 2 * count.young > count.pools:
+        if self.young:
             return f"{count.young} of {count.pools} pools there have changed their collector a moment ago"
         if count.silent_pools <= count.storm_pools or count.silent * 100 <= count.storm_percent * count.agents:
             return ""

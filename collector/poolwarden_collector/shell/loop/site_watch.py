@@ -106,7 +106,7 @@ class SiteWatch:
             expected = self._sums.who(site) | (known if now - since > GRACE_MS else set())
             told = self._sums.of(site, expected, now)
             if why := told.why_blind:
-                found[site] = Braked(why, told.silent)
+                found[site] = Braked(why, told.silent, told.young)
         return found
 
 
