@@ -167,6 +167,18 @@ def test_the_screen_says_that_it_was_taken_over(g: Taken) -> None:
     assert "has just taken this pool over" in situation(g.snapshot, verdict).headline
 
 
+def test_a_failover_that_was_taken_over_says_what_it_waits_for(g: Taken) -> None:
+    g.cut_power()
+    while not g.has(Kind.DECIDED):
+        g.run(500)
+    assert not any("waits" in line for line in situation(g.snapshot, Verdict.VANISHED).lines)
+    g.taken_over(LANDS, hellos=(2, 3), acks=(2, 3))
+    g.run(12_000)
+    assert g.verdict == Verdict.VANISHED.word and g.pool.record.failover is not None
+    lines = situation(g.snapshot, Verdict.VANISHED).lines
+    assert any(line.startswith("the failover waits: a power switch that the collector before") for line in lines), lines
+
+
 # ------------------------------------------------------------------------------------------------ power
 
 LANDS = LeftBehind(orders_ms=ORDERS, power_ms=52_000)

@@ -20,6 +20,7 @@ from poolwarden_collector.core.evidence.assessment import detail
 from poolwarden_collector.core.evidence.mastership import verified
 from poolwarden_collector.core.evidence.signs import answered, fresh_probe, own_probe, silence_of, suspected
 from poolwarden_collector.core.evidence.verdict import CollectorWitness, Verdict
+from poolwarden_collector.core.failover.steps import hold_reason
 from poolwarden_collector.core.model.durations import span
 from poolwarden_collector.core.model.host_facts import Liveness
 from poolwarden_collector.core.model.power import Power
@@ -232,6 +233,9 @@ def _lines(pool: Snapshot, verdict: Verdict) -> tuple[str, ...]:
         and not pool.record.question
     ):
         found.append(f"the failover stands still: {failover.standstill.why}")
+    elif failover is not None and not failover.standstill.blocker and other is None and not pool.record.question:
+        held = hold_reason(pool, failover, verdict)
+        found += [f"the failover waits: {held}"] if held else []
     elif failover is None and verdict is Verdict.VANISHED and pool.record.paused is None:
         why = may_begin(pool, verdict)
         found += [f"no failover: {why.text}"] if why is not None else []
