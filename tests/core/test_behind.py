@@ -10,7 +10,10 @@ from poolwarden_collector.core.decision.permission import BEHIND_MS
 from poolwarden_collector.core.evidence.signs import FACTS_FRESH_MS, Xapi, _xapi
 from poolwarden_collector.core.model import effects
 from poolwarden_collector.core.model import events as ev
+from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.host_facts import Liveness
+from poolwarden_collector.core.model.policy import Policy
+from poolwarden_collector.core.report.explain import explain
 from poolwarden_collector.core.state.snapshot import Snapshot
 
 
@@ -52,3 +55,24 @@ def test_an_answer_that_is_the_newest_of_what_is_read_stands_and_a_no_does_not()
     assert judged(Liveness.ANSWERS, 0) is Xapi.UNKNOWN
     assert judged(Liveness.ANSWERS, FACTS_FRESH_MS) is Xapi.ANSWERS
     assert judged(Liveness.DOWN, FACTS_FRESH_MS) is Xapi.UNKNOWN
+
+
+def test_a_question_stays_asked_while_the_collector_is_behind_for_moments() -> None:
+    """Neither withdrawn nor asked anew under another id, and no pool has an alert that comes and goes with that."""
+    g = Guarded(policy=Policy(mode="ask"))
+    g.cut_power()
+    while g.pool.record.question is None:
+        g.run(500)
+    asked, said = g.pool.record.question.id, len(g.journal)
+    for _ in range(6):
+        g.site = replace(g.site, behind_ms=BEHIND_MS + 100)
+        g.run(4_000)
+        g.site = replace(g.site, behind_ms=0)
+        for n in (3, 2):  # what waited is read
+            g.report(g.host(n))
+        g.run(4_000)
+    assert g.pool.record.question is not None and g.pool.record.question.id == asked
+    told = [entry for entry in g.journal[said:] if entry.kind in (Kind.ASKED, Kind.WITHDRAWN, Kind.ALERT)]
+    assert told == []
+    g.site = replace(g.site, behind_ms=BEHIND_MS + 100)
+    assert any("behind what it hears" in text for text in explain(g.pool, g.now, g.site).refused)

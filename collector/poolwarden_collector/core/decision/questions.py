@@ -38,7 +38,7 @@ from poolwarden_collector.core.model.asks import OF_MEMBERS, Ask, Tell
 from poolwarden_collector.core.model.blockers import Blocker
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.orders import Approval
-from poolwarden_collector.core.model.reasons import Reason, key_of
+from poolwarden_collector.core.model.reasons import Cause, Reason, key_of
 from poolwarden_collector.core.model.refusal import Refused
 from poolwarden_collector.core.model.values import HostId, Ms
 from poolwarden_collector.core.state import told_words
@@ -266,6 +266,11 @@ def report_refusal(tx: Transaction, kind: Tell, what: Reason, text: str, heading
 
     ``heading`` follows the pool's name in the title; ``step`` is what a person can do.
     """
+    if what.code is Cause.BEHIND:
+        # It is over within moments, or an alert of the collector's own: no pool's question or alert is to come and go
+        # with it, and to tell it in hundreds of pools would keep the collector behind.
+        tx.change(Questions, told_seen=tx.now)
+        return
     topic = f"refused/{what.key}"
     question = tx.record.question
     if question is not None and not question.failover and question.kind not in OF_MEMBERS:

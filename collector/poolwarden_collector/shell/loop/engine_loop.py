@@ -51,7 +51,6 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
-from poolwarden_collector.core.decision.permission import BEHIND_MS
 from poolwarden_collector.core.decision.storm_brake import Braked, Heard, Silence, judge_sites, silence_of
 from poolwarden_collector.core.engine import step
 from poolwarden_collector.core.model import effects, epoch
@@ -255,8 +254,10 @@ class EngineLoop:
         Where all of them rest it is one of them, whose tick shows that this collector was not away, and costs nothing.
         """
         self._rests.keep()
-        # A collector that is behind begins nothing: what it has read is worth more than another look at the clock.
-        before = now - (LATE_TICK_MS if self.roster.behind_ms > BEHIND_MS else TICK_MS // 2)
+        # What was read is worth more than another look at the clock, the more so the later this collector is. Pools
+        # without a master never rest: their looks alone would keep it so far behind that it begins nothing for them.
+        late = 2 * self.roster.behind_ms if self.roster.behind_ms > TICK_MS else TICK_MS // 2
+        before = now - min(late, LATE_TICK_MS)
         found = tuple(
             uuid
             for uuid, pool in self.roster.pools.items()
