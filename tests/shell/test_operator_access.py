@@ -21,11 +21,12 @@ from poolwarden.v1 import agent_link_pb2 as link
 from poolwarden.v1 import enrolment_pb2
 from poolwarden.v1 import operator_pb2 as pb
 from poolwarden.v1 import operator_pb2_grpc as rpc
+from poolwarden_collector.core.decision.storm_brake import Blind
 from poolwarden_collector.core.model.effects import AlertRaised
 from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.shell.config.operators import Role
 from poolwarden_collector.shell.doctor.check import WARNING, Check
-from poolwarden_collector.shell.operators import access, api
+from poolwarden_collector.shell.operators import access, api, pool_views
 from poolwarden_collector.shell.operators.front import Front
 
 from .rig import HOSTS, ME, POOL, Rig, running, until, write_config
@@ -254,6 +255,22 @@ async def test_a_customer_sees_his_pool_and_nothing_of_another(tmp_path: Path) -
         assert status.outbox_pending == rig.parts.journal.pending(frozenset({POOL})) < rig.parts.journal.pending()
         assert not [d for alert in (await stub.Alerts(pb.AlertsRequest())).alerts for d in alert.deliveries]
         assert {row.pool_uuid for row in (await stub.History(pb.HistoryRequest())).entries} == {POOL}
+
+
+@pytest.mark.slow
+@pytest.mark.asyncio
+@pytest.mark.parametrize("young", [False, True])
+async def test_why_his_site_is_braked_counts_no_other_pool(tmp_path: Path, young: bool) -> None:
+    why = "17 of 20 pools there have changed their collector a moment ago" if young else "40 of 60 agents in 17 pools"
+    async with two_pools(tmp_path) as rig, caller(rig, operator(rig, "carl")) as stub:
+        rig.parts.service._judge_sites = lambda: None  # type: ignore[method-assign]
+        rig.parts.service.roster.sites = {"": Blind(why, 0, silent=not young, young=young)}
+        status = await stub.Status(pb.StatusRequest())
+        refused = str(await stub.Readiness(pb.ReadinessRequest())) + str(
+            await stub.Explain(pb.ExplainRequest(pool="gold"))
+        )
+        assert status.blind == ("" if young else pool_views.BLIND)
+        assert "17 " not in refused and ("changed their collector" in refused) == young
 
 
 @pytest.mark.slow

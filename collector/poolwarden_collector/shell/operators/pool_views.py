@@ -33,6 +33,7 @@ from poolwarden_collector.shell.operators.wrong import Wrong
 WAITING = "waiting"  # a level that may be asked for: pools in which nothing goes on without a person
 MOST_FILTERS = 64  # verdicts that one may ask for at a time
 BLIND = "this collector considers itself blind: it does nothing meanwhile"
+YOUNG = "most pools there have changed their collector a moment ago"
 Beside = Mapping[PoolId, tuple[tuple[str, str, str], ...]]  # open alerts that the engine has not raised
 
 
@@ -47,7 +48,9 @@ class PoolViews:
         site = self.roster.site(uuid)
         if stalled := self.roster.stalls.get(uuid, ""):
             site = replace(site, stalled=access.NOT_RECORDED if access.current().scoped else stalled)
-        return replace(site, blind=BLIND) if site.blind and access.current().scoped else site
+        if site.blind and access.current().scoped:
+            return replace(site, blind=YOUNG if site.young else BLIND)
+        return site
 
     def _site(self, uuid: PoolId, beside: Beside) -> Site:
         site, more = self.site(uuid), beside.get(uuid, ())

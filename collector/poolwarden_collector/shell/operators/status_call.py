@@ -105,4 +105,6 @@ class StatusCall:
 
     def _is_blind(self, pools: list[PoolId]) -> bool:
         """Does that concern the caller?"""
-        return not access.current().scoped or any(self._roster.site(uuid).blind for uuid in pools)
+        if not access.current().scoped:
+            return True
+        return any(site.blind and not site.young for site in map(self._roster.site, pools))
