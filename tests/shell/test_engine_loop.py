@@ -440,6 +440,18 @@ def test_a_rest_is_not_kept_where_the_collector_is_later_than_it_was_made_for(
         assert set(played.loop.due(played.now + later)) == due
 
 
+def test_the_later_a_collector_is_the_less_often_it_looks_at_the_clock(
+    played: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else pools without a master, which never rest, would keep it behind for good."""
+    resting(played, monkeypatch, POOL, OTHER)
+    monkeypatch.setattr(played.loop._rests, "surely_at_rest", lambda *_: False)
+    for behind, at_last in ((0, TICK_MS // 2), (TICK_MS, TICK_MS // 2), (600, 1_200), (5_000, 2_000)):
+        played.roster.behind_ms = behind
+        assert set(played.loop.due(played.now + at_last)) == {POOL, OTHER}
+        assert not {POOL, OTHER} <= set(played.loop.due(played.now + at_last - 1))
+
+
 def test_a_collector_that_stays_behind_says_so_once_and_begins_nothing(played: Played) -> None:
     played.through(ev.Tick())
     played.gives(ORDER)

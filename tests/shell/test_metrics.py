@@ -185,7 +185,7 @@ def test_one_pool_that_cannot_be_shown_hides_no_other(config: Config, caplog: py
 
 def test_a_collector_that_cannot_decide_says_why(config: Config) -> None:
     pool = Guarded()
-    for change in ({"blind": True}, {"stalled": True}, {"told_behind": True}, {"quiet_ms": 1}):
+    for change in ({"blind": True}, {"braked": True}, {"stalled": True}, {"told_behind": True}, {"quiet_ms": 1}):
         assert Written(look_at(config, pool, **change)).value("collector_decides") == 0
     old = look_at(config, pool)
     said = Written(replace(old, shown_at=old.now - 5_000, stalled=True, behind_ms=700, loop_lag=0.25))

@@ -12,6 +12,7 @@ import pytest
 from tests.cluster.clusters import ModelCluster
 from tests.cluster.contract import generation
 
+from poolwarden_collector.core.decision.storm_brake import Blind
 from poolwarden_collector.core.model import epoch
 from poolwarden_collector.core.model import events as ev
 from poolwarden_collector.shell import clock
@@ -436,6 +437,10 @@ async def test_one_that_drains_gives_its_pools_up_goes_on_and_takes_them_again(
         assert view.assigner() in ("a", "b")
         assert view.why_stays(POOL) == "this collector does not own the pool"
         assert await view.give(POOL, "b") == "this collector does not own the pool"
+        b.service.roster.sites = {"": Blind("2 of 2 pools there have changed their collector", 0, False, young=True)}
+        assert b.service.why_stays(POOL) == f"its site cannot be judged yet: {b.service.roster.sites[''].why}"
+        b.service.roster.sites = {}
+        assert b.service.why_stays(POOL) == ""
         view.drain(False)
         knows = (a.ownerships, b.ownerships)
         await until(lambda: all(each.newest and not each.newest.seen.members["a"].draining for each in knows))

@@ -25,6 +25,7 @@ from functools import partial
 from typing import Any
 
 from poolwarden_collector.core.decision import takeover
+from poolwarden_collector.core.decision.permission import blind
 from poolwarden_collector.core.decision.storm_brake import Braked, Silence
 from poolwarden_collector.core.evidence.verdict import Verdict
 from poolwarden_collector.core.model.effects import AlertRaised, AlertResolved, Reply
@@ -199,8 +200,10 @@ class SharedService(Service):
         if known is None or (why := self.roster.why_no_act(pool)):
             return why if known is not None else "this collector does not own the pool"
         now = self.roster.now()
-        # safety: whoever gets it in order waits for nothing, and knows nothing of the owner before this one.
-        if (left := takeover.refusal(Snapshot(known, now, self.roster.site(pool)))) is not None:
+        seen = Snapshot(known, now, self.roster.site(pool))
+        # safety: whoever gets it in order waits for nothing, and knows nothing of the owner before this one. A site that
+        # is braked for its moves would stay so by further ones.
+        if (left := takeover.refusal(seen) or blind(seen)) is not None:
             return left.text
         healthy = Verdict.HEALTHY if known.live.verdict.word == Verdict.HEALTHY.word else None
         return why_stays(known.record, healthy, under_way(known, now))

@@ -62,12 +62,13 @@ class Look:
     inbox_events: int = 0
     among: Among | None = None  # None: it is alone
     agents_waiting: int = 0
+    braked: bool = False  # towards a site, blind or not: nothing is begun there
 
     @property
     def decides(self) -> bool:
         """Can anything be decided and done now?"""
         may = self.among is None or self.among.right_ms > 0
-        return may and not (self.blind or self.stalled or self.told_behind or self.quiet_ms)
+        return may and not (self.blind or self.braked or self.stalled or self.told_behind or self.quiet_ms)
 
 
 class Watch:
@@ -123,5 +124,6 @@ class Watch:
             inbox_events=len(self._inbox),
             among=among,
             agents_waiting=roster.at_entrance()[0],
+            braked=bool(roster.sites),
             loop_lag=max(0.0, asyncio.get_running_loop().time() - asked_at),
         )

@@ -21,7 +21,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from poolwarden_collector.cli.layout import Line, Table, printable
-from poolwarden_collector.cli.pages.journal import clock
+from poolwarden_collector.cli.pages.journal import COPIED, clock
 from poolwarden_collector.cli.words import size, span
 from poolwarden_collector.shell.operators.turns import Turns
 from poolwarden_collector.shell.page import charts
@@ -62,7 +62,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals.update(since=since, ago=ago, charts=charts, tones=TONES, level_words=LEVEL_WORDS)
+    made.globals.update(since=since, ago=ago, charts=charts, tones=TONES, level_words=LEVEL_WORDS, copied_words=COPIED)
     # safety: of a sheet alone (live.py), which was made here and is escaped already.
     made.filters.update(span=span, size=size, clock=clock, fragment=Markup)
     made.tests.update(line=lambda block: isinstance(block, Line), table=lambda block: isinstance(block, Table),
