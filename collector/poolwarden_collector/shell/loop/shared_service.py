@@ -201,10 +201,11 @@ class SharedService(Service):
             return why if known is not None else "this collector does not own the pool"
         now = self.roster.now()
         seen = Snapshot(known, now, self.roster.site(pool))
-        # safety: whoever gets it in order waits for nothing, and knows nothing of the owner before this one. A site that
-        # is braked for its moves would stay so by further ones.
-        if (left := takeover.refusal(seen) or blind(seen)) is not None:
+        # safety: whoever gets it in order waits for nothing, and knows nothing of the owner before this one.
+        if (left := takeover.refusal(seen)) is not None:
             return left.text
+        if (braked := blind(seen)) is not None:  # a site that is braked for its moves would stay so by further ones
+            return braked.text
         healthy = Verdict.HEALTHY if known.live.verdict.word == Verdict.HEALTHY.word else None
         return why_stays(known.record, healthy, under_way(known, now))
 
