@@ -10,11 +10,12 @@ import signal
 import socket
 import subprocess
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from poolwarden_collector.shell import clock
-from poolwarden_collector.shell.cluster.etcd import Etcd, EtcdError, Get
+from poolwarden_collector.shell.cluster.etcd import Etcd, EtcdError, Get, Put, Txn
 from poolwarden_collector.shell.cluster.etcd_access import Access
 from poolwarden_collector.shell.cluster.etcd_client import EtcdClient
 from poolwarden_lab.virtual.world.etcd_model import EtcdModel
@@ -44,6 +45,9 @@ class Cluster(Protocol):
 
     def go_on(self) -> None:
         """They go on."""
+
+    async def settled(self) -> None:
+        """Each member that runs has had a write done: what one that went on takes for its leader is so again."""
 
 
 # ------------------------------------------------------------------------------------------------ the model
@@ -101,6 +105,9 @@ class ModelCluster:
     def go_on(self) -> None:
         self.model.start(0)
         self.model.start(1)
+
+    async def settled(self) -> None:
+        pass
 
     async def close(self) -> None:
         pass
@@ -203,6 +210,19 @@ class RealCluster:
     def go_on(self) -> None:
         for process in self._processes[:2]:
             process.send_signal(signal.SIGCONT)
+
+    async def settled(self) -> None:
+        everywhere = self.access()
+        for endpoint in everywhere.endpoints:
+            client = self.client_of(replace(everywhere, endpoints=(endpoint,)))
+            for _ in range(20):
+                try:
+                    await client.ask(Txn((), (Put("is-settled", b""),)))
+                    break
+                except EtcdError:
+                    await asyncio.sleep(0.1)
+            else:
+                raise AssertionError(f"{endpoint} has no write done")
 
     async def close(self) -> None:
         for client in self._made:

@@ -409,3 +409,4 @@ async def without_a_majority_nobody_has_a_right(cluster: Cluster) -> None:
         if isinstance(outcome, Durable):
             break
     assert outcome == Durable(1, 1)
+    await cluster.settled()

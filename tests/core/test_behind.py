@@ -40,6 +40,23 @@ def test_a_reports_age_counts_from_its_arrival() -> None:
     assert g.pool.live.silent == {host.uuid}
 
 
+def test_a_host_whose_hello_has_just_come_was_not_silent_while_its_pool_was_read_late() -> None:
+    """While it waited to be let in its pool was judged as of then; its first report is read a moment later."""
+    g = Guarded()
+    host = g.host(2)
+    host.agent = False
+    g.run(2_000)
+    g.site = replace(g.site, behind_ms=7_000)
+    g.run(7_000)
+    for other in (g.host(1), g.host(3)):
+        g.feed(ev.AgentReported(other.uuid, other.stream, g.facts(other), g.now))
+    host.stream += 1
+    g.feed(ev.AgentConnected(host.stream, g.pool.live.agents[host.uuid].hello, g.now))
+    g.site = replace(g.site, behind_ms=0)
+    g.feed(ev.Tick())
+    assert "agent-silent" not in g.kinds() and not g.pool.live.silent
+
+
 def test_an_answer_that_is_the_newest_of_what_is_read_stands_and_a_no_does_not() -> None:
     g = Guarded()
     master = g.pool.record.master

@@ -54,6 +54,18 @@ async def test_while_it_is_late_nobody_comes_in_and_each_pool_knows_since_when(d
     assert door.entered == ["h1", "h2", "h3", "h4"] and door.entrance.waiting() == (0, 0)
 
 
+async def test_who_was_let_in_is_not_silent_before_it_was_heard(door: Door) -> None:
+    """Its Hello waits in gRPC, and is read some turns of the loop later."""
+    first, second = await door.come("h1", "a"), await door.come("h2", "a")
+    door.late = False
+    await asyncio.gather(first, second)
+    assert door.entrance.waiting() == (0, 0) and door.entrance.pools() == {"a": 1_000}
+    door.entrance.heard("h1")
+    assert door.entrance.pools() == {"a": 1_010}
+    door.entrance.heard("h2")
+    assert door.entrance.pools() == {}
+
+
 async def test_pools_become_whole_before_others_begin(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(entrance, "AT_ONCE", 1)
     door.pools = {"b"}

@@ -78,7 +78,7 @@ def _take_in(tx: Transaction, event: ev.AgentConnected) -> None:
     if known is not None and not known.boot_id:
         forget(tx, hello.host)  # it was off before anybody had heard of it: no device has lied
     facts = before.facts if before is not None and before.hello.boot_id == hello.boot_id else None
-    state = AgentState(hello, event.stream, True, tx.asof, connected_at=tx.now)
+    state = AgentState(hello, event.stream, True, _arrived(tx, event), connected_at=tx.now)
     if facts is not None and before is not None:
         # A scout that is back is heard as it was; any other new stream only from its first report on.
         reported = before.reported and hello.host in tx.site.scouts
@@ -146,8 +146,10 @@ def _reported(tx: Transaction, event: ev.AgentReported) -> None:
         tx.note(Kind.HOST_SEEN, f"{known.name} is now at {address}", **data, system_uuid=known.system_uuid)
 
 
-def _arrived(pool: Snapshot, event: ev.AgentReported) -> Ms:
-    """When this report arrived: it says nothing of the time since, however late it is read."""
+def _arrived(pool: Snapshot, event: ev.AgentConnected | ev.AgentReported) -> Ms:
+    """When this message arrived: it says nothing of the time since, however late it is read; nor was its host silent
+    before, while others of its pool waited to be read or to be let in.
+    """
     return pool.asof if event.at is None else min(event.at, pool.now)
 
 

@@ -18,10 +18,14 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class AgentConnected:
-    """An agent opened a stream (certificate and Hello agreed); a higher stream number replaces a lower one."""
+    """An agent opened a stream (certificate and Hello agreed); a higher stream number replaces a lower one.
+
+    ``at``: when its Hello arrived, ``None`` with the step's own instant.
+    """
 
     stream: int
     hello: Hello
+    at: Ms | None = None
 
 
 @dataclass(frozen=True, slots=True)

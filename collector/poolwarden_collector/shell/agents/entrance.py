@@ -13,6 +13,7 @@ Rules
   order of arrival.
 * Of a host one stream waits: a newer one takes the older one's place.
 * Whoever waits is not silent. Its pool is judged as of when it came (``pools``): until then everything of it is heard.
+  That goes on until its Hello was taken, or its stream has ended: to be let in is not to be heard.
 """
 
 from __future__ import annotations
@@ -47,10 +48,13 @@ class Entrance:
         self._late = late
         self._has_one = has_one
         self._line: dict[HostId, _Waiting] = {}  # in the order of arrival
+        self._unheard: dict[HostId, _Waiting] = {}  # who was let in and has not been heard
         self._letting_in: asyncio.Task[None] | None = None
 
     async def enter(self, host: HostId, pool: PoolId) -> None:
-        """Wait until this host may come in. ``pool``: its own; empty: not known yet. Raises GivenUp."""
+        """Wait until this host may come in; ``heard`` is to be called afterwards. ``pool``: its own; empty: not known
+        yet. Raises GivenUp.
+        """
         if not self._line and not self._late():
             return
         before = self._line.get(host)
@@ -66,10 +70,14 @@ class Entrance:
             if self._line.get(host) is waiting:
                 del self._line[host]
 
+    def heard(self, host: HostId) -> None:
+        """This host was heard, or its stream has ended without that."""
+        self._unheard.pop(host, None)
+
     def pools(self) -> dict[PoolId, Ms]:
         """Since when a host of each of these pools waits."""
         found: dict[PoolId, Ms] = {}
-        for waiting in self._line.values():
+        for waiting in (*self._unheard.values(), *self._line.values()):
             if waiting.pool:
                 found.setdefault(waiting.pool, waiting.since)
         return found
@@ -91,9 +99,10 @@ class Entrance:
                 await asyncio.sleep(EVERY_S)
                 pause = SETTLE_S if self._late() else pause - EVERY_S
                 for host in () if pause > 0 else self._next():
-                    let_in = self._line.pop(host).let_in
-                    if not let_in.done():
-                        let_in.set_result(None)
+                    waiting = self._line.pop(host)
+                    if not waiting.let_in.done():
+                        self._unheard[host] = waiting
+                        waiting.let_in.set_result(None)
         finally:
             self._letting_in = None
 

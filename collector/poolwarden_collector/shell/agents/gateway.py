@@ -202,6 +202,8 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
         except Refused as refusal:
             await context.abort(refusal.code, refusal.text)
             return
+        finally:
+            self._entrance.heard(proven)
         reader = asyncio.ensure_future(self._read(session, context, account))
         writer = asyncio.ensure_future(self._write(session, context))
         self._speaking[peer] += 1

@@ -191,7 +191,7 @@ class StreamState:
 
     def _hello(self, hello: pb.Hello) -> ev.Event:
         self._address = hello.management_address
-        return ev.AgentConnected(self.stream, facts.hello(hello, self.pool))
+        return ev.AgentConnected(self.stream, facts.hello(hello, self.pool), self._recv)
 
     def _report(self, report: pb.Report, moved: bool) -> list[ev.Event]:
         if report.full:
