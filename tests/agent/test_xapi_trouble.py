@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from poolwarden.xapi_causes import ALL, CAUSES
-from poolwarden_agent.core.log_lines import LONGEST_LINE, parse, shown, stamp_s
+from poolwarden_agent.core.log_lines import LONGEST_LINE, lines_of, parse, shown, stamp_s
 from poolwarden_agent.core.storage import errors
 from poolwarden_agent.core.xapi_trouble import MOST_LINES, NO_TROUBLE, Around, judge
 
@@ -208,6 +208,68 @@ def test_a_root_cause_comes_before_what_it_brings_about_and_the_latest_of_its_ki
     assert judge(log(start() + later), [], WAITS).cause == "talk-back"
 
 
+STARTS_AS_MEMBER = "xapi: [debug||0 |server_init D:ab|xapi] Startup successful\n"
+STORAGE = "xapi: [debug||0 |server_init D:ab|startup] task [initialising storage]\n"
+# What is tried again until it succeeds (xapi.ml, attempt_host_status_check_with_coordinator; xapi_ha.ml, on_server_restart).
+RETRIED = ["version", "pool-secret", "unknown-to-master", "talk-back", "own-member", "certificate", "clock"]
+
+
+@pytest.mark.parametrize("cause", [*RETRIED, "master-unreachable"])
+def test_a_member_that_was_let_in_waits_for_its_master_no_more(cause):
+    text = start(7) + dict(BY_ITS_WORDS)[cause] + "\n"
+    again = "xapi: [debug||0 |server_init D:ab|xapi] I think the error is a temporary one, retrying in 5s\n"
+    assert judge(log(text + again), [], WAITS).cause == cause
+    found = judge(log(text + again + STARTS_AS_MEMBER + STORAGE), [], WAITS)
+    assert found.cause == "unknown" and "initialising storage" in found.sentence
+    assert judge(log(text + STARTS_AS_MEMBER + STORAGE), [], Around(ended_pid=7)).cause == "unknown"
+    # Said after it, it is the cause.
+    assert judge(log(start(7) + STARTS_AS_MEMBER + dict(BY_ITS_WORDS)[cause]), [], WAITS).cause == cause
+
+
+@pytest.mark.parametrize("cause", ["ha-statefile", "ha-daemon", "certificate", "clock"])
+def test_a_start_that_went_on_does_not_wait_for_what_it_had_to_try_again(cause):
+    text = start(7) + dict(BY_ITS_WORDS)[cause].splitlines()[0] + "\n"
+    assert judge(log(text), [], WAITS).cause == cause
+    assert judge(log(text + STORAGE), [], WAITS).cause == "unknown"
+
+
+def test_a_start_goes_on_without_its_port_without_stunnel_and_without_an_address():
+    for cause in ("port-80", "stunnel", "management-ip"):
+        assert judge(log(start(7) + dict(BY_ITS_WORDS)[cause] + "\n" + STORAGE), [], WAITS).cause == cause
+
+
+def test_a_member_that_gave_up_is_not_said_to_have_no_master():
+    """xapi writes "Cannot contact master" whatever made it give up (xapi.ml, server_run_in_emergency_mode)."""
+    gave_up = (
+        "xapi: [error||0 |dbsync (update_env) R:4c|xapi] Caught Not_found\n"
+        "xapi: [debug||0 |server_init D:ab|xapi] Failure in slave dbsync; slave will pause and then restart to try again. "
+        "Entering emergency mode.\n"
+        "xapi: [ info||0 |server_init D:ab|xapi] Cannot contact master: running in slave emergency mode\n"
+    )
+    for around in (WAITS, Around(ended_pid=7)):
+        found = judge(log(start(7) + STARTS_AS_MEMBER + gave_up), [], around)
+        assert found.cause == "unknown" and "gave up" in found.sentence and "Not_found" in found.lines[-1]
+    silent = (
+        "xapi: [debug||0 |dbsync (update_env) R:4c|master_connection] Exceeded timeout for retrying master connection: "
+        "raising Cannot_connect_to_master\n"
+    )
+    assert judge(log(start(7) + STARTS_AS_MEMBER + silent + gave_up), [], WAITS).cause == "master-unreachable"
+
+
+def test_a_line_with_the_number_of_its_process_is_read_as_any_other():
+    text = start(7, DATABASE) + fatal('Unix.Unix_error(Unix.ENOSPC, "write", "")')
+    assert judge(log(text.replace("xapi: [", "xapi[7]: [")), [], Around(ended_pid=7)).cause == "disk-full"
+    killed = kernel("Out of memory: Kill process 7 (xapi) score 312 or sacrifice child")
+    assert judge([AT % 40 + "xapi[7]: [debug||7 ||xapi] a call"], [killed], ENDED).cause == "oom-killed"
+
+
+def test_zeros_that_a_loss_of_power_has_left_hide_no_line():
+    first, *others = log(start(8))
+    data = "\n".join([*log(start(7) + BY_ITS_WORDS[0][1]), "\0" * 4000 + first, *others, ""]).encode()
+    assert judge(lines_of(data, True), [], WAITS._replace(pid=8)).cause == "unknown"
+    assert lines_of(b"\0\0\n\0a\r\n", True) == ["a"]
+
+
 def test_what_another_step_parses_is_no_database():
     """Storage drivers print XML, too; the failing step tells which it was."""
     found = judge(
@@ -318,6 +380,10 @@ def test_what_systemd_and_the_start_script_say():
         judge([], [AT % 3 + "systemd[1]: start request repeated too quickly for ntpd.service"], ENDED).cause
         == "unknown"
     )
+    # stunnel@xapi.service ends, too, where it has no certificate, and that is no end of xapi's.
+    other = [line.replace("xapi.service", "stunnel@xapi.service") for line in (ended, gave_up)]
+    assert judge([], [begun, *other], ENDED).cause == "unknown"
+    assert "status" not in judge([], [begun, *other], ENDED).sentence
     assert "status 2/INVALIDARGUMENT" in judge([], [begun, ended], ENDED).sentence
     killed = AT % 2 + "systemd[1]: xapi.service: Main process exited, code=killed, status=11/SEGV"
     assert "by signal 11/SEGV" in judge([], [begun, killed], ENDED).sentence

@@ -93,11 +93,14 @@ def parse(raw: str) -> Line:
 
 
 def lines_of(data: bytes, whole: bool) -> List[str]:
-    """The lines of a piece of a file; ``whole``: it begins with the beginning of a line."""
+    """The lines of a piece of a file; ``whole``: it begins with the beginning of a line.
+
+    A log that was written to as the power was lost has zeros before the first line of the next boot.
+    """
     lines = data.decode("utf-8", "replace").split("\n")
     if not whole:
         lines = lines[1:]
-    return [line.rstrip("\r") for line in lines if line.strip()]
+    return [line for line in (line.strip("\0").rstrip("\r") for line in lines) if line.strip()]
 
 
 def stamp_s(raw: str) -> Optional[int]:

@@ -17,7 +17,7 @@ Sources: xapi is xapi-project/xen-api, each rule names its file; forms of whole 
 """
 
 import re
-from typing import Iterable, List, NamedTuple, Optional, Pattern, Sequence, Tuple
+from typing import Iterable, List, NamedTuple, Optional, Pattern, Sequence, Set, Tuple
 
 from poolwarden.xapi_causes import CAUSES, NO_TROUBLE, UNKNOWN, Trouble
 from poolwarden_agent.core.log_lines import Line, parse, shown, stamp_s
@@ -100,11 +100,25 @@ _CONSEQUENCES = _rules(
     ("stunnel", r"Xapi_stunnel_server\.restart: failed to restart stunnel"),  # xapi_stunnel_server.ml
     # master_connection.ml
     ("master-unreachable", r"Connection to master died\. I will continue to retry indefinitely"),
-    ("master-unreachable", r"Cannot contact master: running in slave emergency mode"),  # xapi.ml
+    ("master-unreachable", r"Exceeded timeout for retrying master connection: "),
 )  # fmt: skip
-# What takes such a sentence back (xapi.ml, xapi_mgmt_iface.ml).
-_OVER = (("management-ip", re.compile(r"Acquired management IP address: |Management IP address is: ")),)
+# What takes such sentences back (xapi.ml, xapi_mgmt_iface.ml, startup.ml): what they told of is tried again and again,
+# and the start goes on once it has succeeded.
+_OVER = tuple(
+    (frozenset(causes.split()), re.compile(pattern))
+    for causes, pattern in (
+        ("management-ip", r"Acquired management IP address: |Management IP address is: "),
+        (
+            "master-unreachable talk-back unknown-to-master pool-secret version own-member certificate clock",
+            r"\AStartup successful\Z",
+        ),
+        ("ha-statefile ha-daemon certificate clock message-switch", r"\Atask \["),
+    )
+)
+# Said whatever kept a member from taking part, a master that does not answer or anything else (xapi.ml).
+_GAVE_UP_AS_MEMBER = "Failure in slave dbsync; slave will pause and then restart"
 _BY_CERTIFICATES = ("stunnel", "certificate")
+_OURS = re.compile(r" (?:xapi|stunnel)(?:\[\d{1,10}\])?: ")
 _START = re.compile(r"\(Re\)starting xapi, pid: (\d{1,9})")  # xapi.ml, print_server_starting_message
 _STEP = re.compile(r"task \[(?:starting thread )?(.{1,100})\]\Z")  # startup.ml
 _FINISHED = "startup: startup sequence finished"
@@ -119,9 +133,9 @@ _TOLD_TO_END = re.compile(
 _KILLED = re.compile(r"(?:Out of memory|Memory cgroup out of memory): Kill(?:ed)? process (\d{1,9}) ?\((?:\()?xapi\)|"
                      r"Killed process (\d{1,9}) \(xapi\)")  # linux: mm/oom_kill.c  # fmt: skip
 _GAVE_UP = re.compile(r"[Ss]tart request repeated too quickly(?: for xapi\.service)?")  # systemd: unit start limits
-_ABOUT_XAPI = re.compile(r"\bxapi\.service\b|XenAPI server")
+_ABOUT_XAPI = re.compile(r"(?<![\w@.-])xapi\.service\b|XenAPI server")  # and not stunnel@xapi.service
 _STARTED = re.compile(r"\AStart(?:ed|ing) ")
-_EXIT = re.compile(r"xapi\.service: [Mm]ain process exited, code=(\w+), status=(\S{1,20})")
+_EXIT = re.compile(r"(?<![\w@.-])xapi\.service: [Mm]ain process exited, code=(\w+), status=(\S{1,20})")
 _CONFIG_SAID = re.compile(r"\ACannot access /|\APlease either add to /etc/xapi\.conf")  # xcp_service.ml
 _CONFIG = re.compile(r"\A(?:Fatal error: exception Failure\(\")?(?:bool|int|float)_of_string\"?\)?\Z")  # xcp_service.ml
 _OCAML = re.compile(r"\AFatal error: exception (?P<exception>.*)\Z")
@@ -156,6 +170,10 @@ class _Start(object):
     @property
     def finished(self) -> bool:
         return any(_FINISHED in line.text for line in self.lines)
+
+    @property
+    def gave_up_as_member(self) -> bool:
+        return any(line.text.startswith(_GAVE_UP_AS_MEMBER) for line in self.lines)
 
     @property
     def fatal(self) -> Optional[Tuple[str, Line]]:
@@ -193,7 +211,7 @@ def _starts(log: Sequence[str]) -> List[_Start]:
     """The processes of the log, oldest first; what stands before the first start is of one whose pid is not known."""
     starts = [_Start(0)]
     for raw in log:
-        if " xapi: " not in raw[:400] and " stunnel: " not in raw[:400]:
+        if _OURS.search(raw[:400]) is None:
             continue  # most lines are of other programs: taking each apart would cost more than all of this
         line = parse(raw)
         begins = _START.search(line.text) if line.program == "xapi" else None
@@ -255,7 +273,7 @@ def _kernel(starts: List[_Start], others: List[Line], log: Sequence[str], around
 def _near(raw: str, log: Sequence[str]) -> bool:
     """Was this written when the log ended?"""
     at = stamp_s(raw)
-    last = next((stamp_s(line) for line in reversed(log) if " xapi: " in line[:400]), None)
+    last = next((stamp_s(line) for line in reversed(log) if _OURS.search(line[:400])), None)
     return at is not None and last is not None and abs(at - last) <= KILLED_BEFORE_S
 
 
@@ -277,9 +295,9 @@ def _of_start(start: _Start, around: Around) -> Optional[Trouble]:
 
 def _said(start: _Start, rules: Sequence[Rule]) -> Optional[Tuple[Rule, Line]]:
     """The latest of its lines that one of these rules knows, and that nothing has taken back since."""
-    over: List[str] = []
+    over: Set[str] = set()
     for line in reversed(start.lines):
-        over += [cause for cause, pattern in _OVER if pattern.search(line.text)]
+        over.update(cause for causes, pattern in _OVER if pattern.search(line.text) for cause in causes)
         for rule in rules:
             if rule.cause not in over and rule.pattern.search(line.text):
                 return rule, line
@@ -361,7 +379,9 @@ def _left(asked: List[_Start], others: List[Line], around: Around) -> Trouble:
     if gave_up is not None and not around.running:
         return _found("start-limit", [*lines[-(MOST_LINES - 1) :], gave_up])
     step = asked[0].step if asked and not asked[0].finished else ""
-    if around.running:
+    if asked and not asked[0].finished and asked[0].gave_up_as_member:
+        sentence = "its start as a member gave up on its master's database; why is not known"
+    elif around.running:
         sentence = "its start stands in the step '%s'" % step if step else CAUSES[UNKNOWN].sentence
     else:
         sentence = "it has ended%s%s; why is not known" % (" in its step '%s'" % step if step else "", _exit(others))
