@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import contextlib
 import json
 import re
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -220,6 +223,64 @@ async def test_who_has_signed_in_somewhere_is_not_kept_out_there_by_others(tmp_p
         with pytest.raises(attempts.TooMany) if number == attempts.IN_A_ROW - 1 else _nothing():
             await sign_ins.user("carl", "x", f"198.51.100.{number}")
     assert await sign_ins.user("carl", PASSWORD, "192.0.2.7") is not None
+
+
+class Guessing:
+    """Passwords that are all wrong; each takes ``gate``."""
+
+    def __init__(self) -> None:
+        self.tried: list[str] = []
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def right(self, name: str, password: str) -> None:
+        assert self.gate.wait(20)
+        self.tried.append(name)
+
+
+async def test_no_name_can_be_made_up_that_uses_up_somebodys_own_tries(site: Site) -> None:
+    sign_ins = attempts.SignIns(UserFile(site.folder / "state"))
+    assert await sign_ins.user("carl", PASSWORD, "192.0.2.7") is not None
+    for made_up in ("carl at 192.0.2.7", "carl\x00192.0.2.7", "('carl', '192.0.2.7')"):
+        for number in range(attempts.IN_A_ROW):
+            assert await sign_ins.user(made_up, "x", f"198.51.100.{number}") is None
+    for _ in range(attempts.IN_A_ROW - 1):
+        assert await sign_ins.user("carl", PASSWORD, "192.0.2.7") is not None
+
+
+async def test_many_names_from_many_addresses_make_no_name_forgotten() -> None:
+    """From a /48 somebody has 65,536 sources: he gets no more tries at one name for all of them."""
+    guessing = Guessing()
+    sign_ins = attempts.SignIns(guessing, lambda: 0)  # type: ignore[arg-type]
+    for number in range(attempts.IN_A_ROW):
+        assert await sign_ins.user("carl", "x", f"2001:db8:0:{number:x}::1") is None
+    for number in range(2_000):
+        with contextlib.suppress(attempts.TooMany):  # two that share a place share its tries
+            await sign_ins.user(f"name-{number}", "x", f"2001:db8:1:{number:x}::1")
+    assert len(guessing.tried) > 1_900
+    with pytest.raises(attempts.TooMany):
+        await sign_ins.user("carl", "x", "2001:db8:0:ffff::1")
+
+
+async def test_who_is_known_has_a_place_in_a_queue_that_others_keep_full() -> None:
+    guessing = Guessing()
+    sign_ins = attempts.SignIns(guessing)  # type: ignore[arg-type]
+    sign_ins._known[("carl", "192.0.2.7")] = "carl's"
+    guessing.gate.clear()
+    others = [
+        asyncio.ensure_future(sign_ins.user(f"name-{number}", "x", f"198.51.100.{number}"))
+        for number in range(attempts.WAITING)
+    ]
+    await asyncio.sleep(0)
+    with pytest.raises(attempts.TooMany, match="at once"):
+        await sign_ins.user("another", "x", "198.51.100.99")
+    carl = asyncio.ensure_future(sign_ins.user("carl", "x", "192.0.2.7"))
+    await asyncio.sleep(0)
+    assert not carl.done()
+    guessing.gate.set()
+    await asyncio.gather(carl, *others)
+    assert "carl" in guessing.tried and "another" not in guessing.tried
+    assert await sign_ins.user("another", "x", "198.51.100.99") is None  # what had no place was no try
 
 
 async def test_what_is_rationed_says_when_to_try_again(site: Site) -> None:

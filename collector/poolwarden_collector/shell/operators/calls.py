@@ -103,12 +103,15 @@ class TooMany(Exception):
 
 
 class Allowance:
-    """So many in a row of one person, and one more in every ``every_ms``."""
+    """So many in a row of one person, and one more in every ``every_ms``; ``persons``: how many are remembered."""
 
-    def __init__(self, most: int, every_ms: int, now: Callable[[], int] = clock.mono_ms) -> None:
+    def __init__(
+        self, most: int, every_ms: int, now: Callable[[], int] = clock.mono_ms, persons: int = _CALLERS
+    ) -> None:
         self._most = most
         self._every_ms = every_ms
         self._now = now
+        self._persons = persons
         self._left: dict[str, tuple[float, int]] = {}  # how many there are yet, as of when
 
     def take(self, person: str) -> None:
@@ -121,7 +124,7 @@ class Allowance:
         now = self._now()
         left, at = self._left.pop(person, (float(self._most), now))
         left = min(float(self._most), left + (now - at) / self._every_ms)
-        if len(self._left) >= _CALLERS:
+        if len(self._left) >= self._persons:
             del self._left[next(iter(self._left))]
         self._left[person] = (left - 1 if left >= 1 else left, now)
         return left >= 1

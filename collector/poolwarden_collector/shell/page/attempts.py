@@ -4,14 +4,20 @@ Rules
 -----
 * ``IN_A_ROW`` tries, then one more every ``EVERY_MS``: of one address (of IPv6 its /64, which is one customer's), and
   of one name. Each try counts, also those that are running.
-* Whoever has signed in from an address before has tries of his own there: others who try his name keep him out nowhere
-  he has been.
+* safety: nothing is forgotten to make room for more names or addresses, or whoever has many of them would make it
+  forget. Each has its place among ``PLACES``, by a hash that nobody outside can compute; two that share one share its
+  tries. As fast as hashes are computed, whoever tries names at random empties no place of them.
+* Whoever has signed in from an address before has tries, and a place in the queue, of his own there: others who try his
+  name, or keep the queue full, keep him out nowhere he has been.
 * One hash at a time is computed, and ``WAITING`` more wait for their turn at most: sign-ins take one core and 32 MiB.
+  What finds no place there is no try.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import secrets
 from collections import OrderedDict
 from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address
@@ -21,7 +27,8 @@ from poolwarden_collector.shell.operators.calls import Allowance
 from poolwarden_collector.shell.page.users import User, UserFile
 
 IN_A_ROW, EVERY_MS = 8, 30_000
-WAITING = 8
+PLACES = 4_096
+WAITING, WAITING_KNOWN = 8, 4  # the latter: besides, who have signed in from there before
 _KNOWN_MOST = 1_000
 
 
@@ -38,31 +45,45 @@ class SignIns:
 
     def __init__(self, users: UserFile, now: Callable[[], int] = clock.mono_ms) -> None:
         self._users = users
-        self._addresses = Allowance(IN_A_ROW, EVERY_MS, now)
-        self._names = Allowance(IN_A_ROW, EVERY_MS, now)
-        self._known: OrderedDict[tuple[str, str], None] = OrderedDict()  # who has signed in from where
+        self._addresses = Allowance(IN_A_ROW, EVERY_MS, now, PLACES)
+        self._names = Allowance(IN_A_ROW, EVERY_MS, now, PLACES)
+        self._of_known = Allowance(IN_A_ROW, EVERY_MS, now, _KNOWN_MOST)
+        self._known: OrderedDict[tuple[str, str], str] = OrderedDict()  # who has signed in from where
+        self._salt = secrets.token_bytes(16)
         self._turn = asyncio.Semaphore(1)
-        self._waiting = 0
+        self._waiting = {True: 0, False: 0}  # of those who are known where they are, and of all others
 
     async def user(self, name: str, password: str, address: str) -> User | None:
         """The user, if that is his password. Raises TooMany."""
         source = _source(address)
-        key = f"{name} at {source}" if (name, source) in self._known else name
-        if not self._addresses.may(source) or not self._names.may(key[:200]):
-            raise TooMany("too many tries to sign in came from this address, or for this name", EVERY_MS // 1000)
-        if self._waiting >= WAITING:
+        known = (name, source) in self._known
+        if self._waiting[known] >= (WAITING_KNOWN if known else WAITING):
             raise TooMany("too many people sign in at once", 5)
-        self._waiting += 1
+        if not self._addresses.may(self._place(source)) or not self._may(name, source):
+            raise TooMany("too many tries to sign in came from this address, or for this name", EVERY_MS // 1000)
+        self._waiting[known] += 1
         try:
             async with self._turn:
                 found = await asyncio.to_thread(self._users.right, name, password)
         finally:
-            self._waiting -= 1
+            self._waiting[known] -= 1
         if found is not None:
-            self._known[(name, source)] = None
+            self._known.setdefault((name, source), secrets.token_hex(8))
+            self._known.move_to_end((name, source))
             if len(self._known) > _KNOWN_MOST:
                 self._known.popitem(last=False)
         return found
+
+    def _may(self, name: str, source: str) -> bool:
+        """One more try of this name; where it has signed in before by what is counted there alone."""
+        # safety: two tables, or a name could be made up that counts as somebody's at his own address.
+        known = self._known.get((name, source))
+        return self._of_known.may(known) if known is not None else self._names.may(self._place(name))
+
+    def _place(self, text: str) -> str:
+        """Which one of PLACES it has."""
+        found = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8, key=self._salt).digest()
+        return str(int.from_bytes(found, "big") % PLACES)
 
 
 def _source(address: str) -> str:
