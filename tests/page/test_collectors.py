@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -54,3 +55,26 @@ async def test_who_is_there_and_what_is_missing(tmp_path: Path) -> None:
             said = words(await other.get("/collectors"))
             assert "etcd cannot be looked at, so nobody is known to act" in said
             assert FAR not in said and "192.0.2.21" not in said and uuid_of(0) not in said
+            assert "knows more" in said and "no endpoint answers" not in said
+
+
+async def test_how_many_agents_a_collector_has_is_told_to_who_sees_all_pools(tmp_path: Path) -> None:
+    """Of others' pools that is how many hosts they have."""
+    async with paged(tmp_path, two_pools()) as site:
+        here: Any = SimpleNamespace(parts=site.parts)
+        silent: Any = SimpleNamespace(parts=SimpleNamespace(service=SimpleNamespace(roster=SimpleNamespace(pools={}))))
+        etcd = PlayedEtcd({"test": here, "hall-c": silent}, elsewhere={"hall-c": "127.0.0.1:1"})
+        member = etcd._member
+        etcd._member = lambda name, at: replace(member(name, at), load=1_147)  # type: ignore[method-assign]
+        neighbours = PlayedNeighbours("test", etcd)
+        neighbours.agents = lambda: 4_711  # type: ignore[method-assign]
+        site.parts.operators.join(neighbours)
+        site.user("anna")
+        site.user("carl", pools=[uuid_of(1)])
+        await site.sign_in("anna")
+        said = words(await site.get("/collectors"))
+        assert "4711" in said and "1147" in said  # of itself, and in etcd of the one that is silent
+        async with site.stranger() as other:
+            await other.sign_in("carl")
+            said = words(await other.get("/collectors"))
+            assert "4711" not in said and "1147" not in said and "not known" in said

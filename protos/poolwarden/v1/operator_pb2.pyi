@@ -147,7 +147,7 @@ class CollectorStatus(google.protobuf.message.Message):
     draining: builtins.bool
     """it gives its pools up and takes none"""
     agents: builtins.int
-    """whose streams end there, as it says itself"""
+    """whose streams end there, as it says itself; 0 where the caller may not see all pools"""
     right: builtins.str
     """why it may not act now; empty: it may. Of those that have answered"""
     right_left_ms: builtins.int

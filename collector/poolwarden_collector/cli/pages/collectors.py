@@ -70,7 +70,7 @@ def _table(reply: "api.CollectorsReply") -> Table:
             each.asked.collector,
             state_of(each, reply.assigner),
             str(len(each.pools)),
-            str(each.agents),
+            str(each.agents) if each.agents or reply.etcd else "-",  # told to who may see all pools
             span(each.lag_ms) if each.asked.answered else "-",
             span(each.right_left_ms) if each.right_left_ms else "-",
             each.machine or "-",

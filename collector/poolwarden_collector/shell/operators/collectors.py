@@ -4,7 +4,8 @@ Rules
 -----
 * What is shown of the others is what they say now, each of itself, beside what stands in etcd: who does not answer is
   there, with its lease, and says nothing else.
-* A pool that a caller may not see is in no list and in no count; etcd's endpoints are shown to who may see all pools.
+* A pool that a caller may not see is in no list and in no count, and its hosts' agents are in none either; etcd's
+  endpoints, and what they answered, are shown to who may see all pools.
 * A pool is moved by its owner alone, which knows whether anything goes on there: the refusal says what does.
 * A collector that drains gives up what may be given up, and goes on with the rest until that may be.
 """
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from poolwarden_collector.shell.operators.several import Several
 
 ALONE = "{} is the only collector: it keeps its records in SQLite, and there is no other one to take its pools"
+_UNSAID = "whoever runs the collectors knows more"
 _SHOWN = 5  # pools without an owner that the sentence names
 
 
@@ -57,6 +59,8 @@ class Collectors:
             seen = await neighbours.look()
         except EtcdError as error:
             seen, trouble = neighbours.overview() or Overview({}, {}, {}), str(error)
+            if access.current().scoped:
+                trouble = _UNSAID
         parts = await several.parts("Collectors", pb.CollectorsRequest(), self._own_part)
         reply = pb.CollectorsReply(
             several=True,
@@ -84,7 +88,9 @@ class Collectors:
         neighbours, seen = self._several.neighbours, self._several.neighbours.overview()
         own = self._own(pb.Asked(collector=self._roster.config.name), list(self._roster.stalls))
         right = neighbours.right()
-        own.agents, own.right, own.right_left_ms = neighbours.agents(), right.why_not, neighbours.right_left_ms()
+        own.right, own.right_left_ms = right.why_not, neighbours.right_left_ms()
+        if not access.current().scoped:
+            own.agents = neighbours.agents()
         for pool in self._shown():
             advised = seen.advised.get(pool, "") if seen is not None else ""
             elsewhere = advised if advised != neighbours.me else ""
@@ -117,7 +123,8 @@ class Collectors:
         found.asked.why_not = "" if found.asked.answered else part.why_not or "it is not among the collectors any more"
         if member is not None:
             found.asked.address, found.draining = member.operators, member.draining
-            found.agents = found.agents or member.load
+            if not access.current().scoped:
+                found.agents = found.agents or member.load
         names = {each.pool_uuid: each for each in found.pools}
         owned = several.owned(part.collector)
         del found.pools[:]
