@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
+import aiohttp
 import pytest
 import pytest_asyncio
 from tests.shell.many import uuid_of
 
 from poolwarden_collector.shell.operators.access import EVERYTHING, Caller
 from poolwarden_collector.shell.operators.turns import SLICE_S, Turns
-from poolwarden_collector.shell.page import live, server, streams
+from poolwarden_collector.shell.page import leaving, live, server, streams
 from poolwarden_collector.shell.page.asked import Asked
 from poolwarden_collector.shell.page.asking import Viewer
 from poolwarden_collector.shell.page.views import Made
@@ -187,16 +188,44 @@ async def test_one_person_does_not_take_the_others_time(site: Site, monkeypatch:
         await gate.wait()
         return Made("trouble.html", "t", {"text": "made"})
 
-    monkeypatch.setattr(server, "OF_ONE", 2)
+    monkeypatch.setattr(leaving, "OF_ONE", 2)
     monkeypatch.setattr(site.page._views, "make", slow)
     asked = [asyncio.ensure_future(site.get(f"/?skip={number}")) for number in range(2)]
     async with asyncio.timeout(20):
-        while site.page._making.total() < 2:
+        while len(site.page._leaving) < 2:
             await asyncio.sleep(0)
     assert "are being made already" in await site.get("/?skip=9", 503)
     gate.set()
     assert all("made" in text for text in await asyncio.gather(*asked))
-    assert not site.page._making
+    assert not len(site.page._leaving)
+
+
+async def test_who_reads_nothing_holds_no_more_than_his_pages(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each counts until it has been taken; what is not taken in time is ended."""
+
+    async def big(*_: object) -> Made:
+        return Made("trouble.html", "t", {"text": "x" * (16 << 20)})
+
+    monkeypatch.setattr(leaving, "OF_ONE", 2)
+    monkeypatch.setattr(site.page._views, "make", big)
+    async with site.web.get(f"{site.base}/?skip=1") as one, site.web.get(f"{site.base}/?skip=2") as two:
+        assert one.status == two.status == 200  # their heads alone are read
+        assert "are being made already" in await site.get("/alerts", 503)
+        monkeypatch.setattr(leaving, "OF_ONE", 9)
+        monkeypatch.setattr(leaving, "MOST_BYTES", 40 << 20)
+        assert "read slowly" in await site.get("/?skip=1", 503)
+        assert len(await one.read()) > 16 << 20
+        assert len(await two.read()) > 16 << 20
+    monkeypatch.setattr(leaving, "TAKEN_WITHIN_S", 0.05)
+    async with site.web.get(f"{site.base}/?skip=3") as three:
+        assert three.status == 200
+        async with asyncio.timeout(20):
+            while len(site.page._leaving):
+                await asyncio.sleep(0.01)
+        with pytest.raises(aiohttp.ClientError):
+            await three.read()
+    monkeypatch.setattr(leaving, "TAKEN_WITHIN_S", 60.0)
+    await site.get("/?skip=4")
 
 
 async def test_what_takes_too_long_is_said_to(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import re
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -17,7 +18,7 @@ from tests.shell.many import uuid_of
 
 from poolwarden_collector.shell import clock
 from poolwarden_collector.shell.config import certificates
-from poolwarden_collector.shell.page import attempts, headers
+from poolwarden_collector.shell.page import attempts, headers, server
 from poolwarden_collector.shell.page.identity import COOKIE
 from poolwarden_collector.shell.page.sessions import Sessions
 from poolwarden_collector.shell.page.users import UserFile
@@ -161,6 +162,61 @@ async def test_signing_out_ends_the_session_for_everybody_who_has_its_cookie(sit
     assert (site.folder / "state/page-sessions.json").stat().st_mode & 0o777 == 0o600
 
 
+async def test_of_two_who_sign_out_at_once_neither_stays_signed_in(site: Site) -> None:
+    sessions = site.page._sessions
+    user = UserFile(site.folder / "state").find("carl")
+    assert user is not None
+    cookies = [sessions.begin(user) for _ in range(2)]
+    first, second = (found[0] for cookie in cookies if (found := sessions.of(cookie)) is not None)
+    reached, go_on = threading.Event(), threading.Event()
+
+    class Held(dict[str, int]):
+        """What has ended; whoever goes through it the first time is held up in the middle."""
+
+        def items(self) -> Any:
+            if not reached.is_set():
+                reached.set()
+                assert go_on.wait(20)
+            return super().items()
+
+    sessions._ended = Held(sessions._ended)
+    one = threading.Thread(target=sessions.end, args=(first,))
+    two = threading.Thread(target=sessions.end, args=(second,))
+    one.start()
+    assert reached.wait(20)
+    two.start()
+    two.join(0.2)
+    go_on.set()
+    one.join(20)
+    two.join(20)
+    after_a_restart = Sessions(site.folder / "state", UserFile(site.folder / "state"), 3_600_000)
+    for cookie in cookies:
+        assert sessions.of(cookie) is None and after_a_restart.of(cookie) is None
+
+
+async def test_no_more_forms_are_read_at_a_time_than_there_is_room_for(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that comes slowly would else hold its connection, and keep others out, for as long as it may."""
+    monkeypatch.setattr(server, "BODIES", 1)
+    come = asyncio.Event()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b"name="
+        await come.wait()
+
+    kept = {"Content-Type": "application/x-www-form-urlencoded"}
+    slow = asyncio.ensure_future(site.web.post(f"{site.base}/sign-in", data=slowly(), headers=kept))
+    async with asyncio.timeout(20):
+        while not site.page._bodies:
+            await asyncio.sleep(0.01)
+    async with site.web.post(f"{site.base}/sign-in", data=b"name=x", headers=kept) as answer:
+        assert answer.status == 503
+    come.set()
+    assert (await slow).status == 403
+    assert (await site.sign_in("carl")).status == 303
+
+
 async def test_an_operators_certificate_is_let_in_as_far_as_the_configuration_says(site: Site) -> None:
     async with site.stranger("anna") as anna, site.stranger("berta") as berta, site.stranger("frieda") as frieda:
         text = await anna.get("/")
@@ -169,6 +225,10 @@ async def test_an_operators_certificate_is_let_in_as_far_as_the_configuration_sa
         assert "pool-0000" not in text and "pool-0001" in text
         text = await frieda.get("/", 403)
         assert "pool-0" not in text and "[[operators]]" in text
+        await frieda.get("/events?page=pools", 403)
+        async with site.stranger("greta") as greta:  # neither is told of the other
+            text = await greta.get("/", 403)
+            assert "frieda" not in text and "greta has no entry" in text
     host = certificates.issue_host(site.folder / "ca", "bbbbbbbb-0000-4000-8000-000000000009", site.folder / "host")
     async with browser(site.folder, host) as web:
         await Site(site.folder, site.parts, web).get("/", 303)

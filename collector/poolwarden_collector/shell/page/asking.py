@@ -71,6 +71,10 @@ class Asking:
     def __init__(self, api: OperatorApi) -> None:
         self.api = api
 
+    def admit(self, viewer: Viewer) -> None:
+        """May he look at anything? Raises Refused, with a sentence that names him: for his eyes alone."""
+        _call(viewer, "Status")
+
     async def ask(self, viewer: Viewer, method: str, request: Any) -> Any:
         """The reply to a method of the contract, with names as they are typed. Raises Refused."""
         with access.serving(_call(viewer, method)):

@@ -4,7 +4,8 @@ Rules
 -----
 * It runs in the collector's loop: what it shows is read without a copy, in slices with the engine's turns in between.
 * Anybody may connect. So connections are bounded and end where nothing is asked on them (enrolment/connections.py), a
-  body has a limit in bytes and in time, sign-ins are rationed (attempts.py), streams are counted (streams.py).
+  body has a limit in bytes and in time, sign-ins are rationed (attempts.py), streams are counted (streams.py), and
+  so is what is made and has not been taken yet (leaving.py).
 * Who asks is found before what (identity.py); what he may see is the operators' interface's to say (asking.py). Without
   a sign-in there are the style sheet, the script and the form, and nothing that tells of a pool.
 * Only the forms to sign in and out are sent by POST: with a token of this browser's, and from this page.
@@ -14,14 +15,12 @@ Rules
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import logging
 import secrets
 import socket
 import ssl
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +38,7 @@ from poolwarden_collector.shell.page.asked import Asked, NoPage, asked
 from poolwarden_collector.shell.page.asking import Asking, Refused, Viewer
 from poolwarden_collector.shell.page.attempts import SignIns, TooMany
 from poolwarden_collector.shell.page.identity import COOKIE, Identity
+from poolwarden_collector.shell.page.leaving import Leaving
 from poolwarden_collector.shell.page.live import Live
 from poolwarden_collector.shell.page.rendering import HERE, Rendering
 from poolwarden_collector.shell.page.sessions import Sessions
@@ -49,8 +49,8 @@ from poolwarden_collector.shell.store.telemetry import Telemetry
 
 CONNECTIONS = Bounds(most=2_400, limit_s=12 * 3_600.0, look_s=5.0)
 BODY_LIMIT, BODY_WITHIN_S = 8 * 1024, 10.0
+BODIES = 64  # read at a time: a connection on which one comes slowly gives way to nobody
 ANSWER_WITHIN_S = 30.0
-OF_ONE = 8  # pages and exports of one person that are made at a time
 EXPORTS = 2  # at a time, of all
 _FIELDS = 16  # of a form; ours have four
 _SAID, _SAID_EVERY_MS = 20, 10_000  # lines about sign-ins that came to nothing
@@ -105,11 +105,13 @@ class PageServer:
         self._identity = Identity(self._sessions, entries)
         self._sign_ins = SignIns(users)
         self._lines, self._unsaid = Allowance(_SAID, _SAID_EVERY_MS), 0
-        self._views = Views(Asking(api), telemetry)
+        self._asking = Asking(api)
+        self._views = Views(self._asking, telemetry)
         self._rendering = Rendering()
         self._live = Live(self._views, self._rendering, api.turns)
         self.streams = Streams(self._live)
-        self._making: Counter[str] = Counter()  # by person
+        self._leaving = Leaving()
+        self._bodies = 0
         self._exports = asyncio.Semaphore(EXPORTS)
         self._static = static_files()
         self._by_name = {file.name: file for file in self._static.values()}
@@ -231,34 +233,25 @@ class PageServer:
             viewer = self._identity.of(request)
             if viewer is None:
                 return self._to_sign_in(request)
+            self._asking.admit(viewer)
             wanted = asked(page, request.match_info, request.query)
-            with self._counted(viewer):
+            with self._leaving.counted(viewer):
                 async with asyncio.timeout(ANSWER_WITHIN_S):
                     sheet = await self._live.sheet(viewer, wanted)
-            if request.query.get("part") == "main":
-                return _html(sheet.html, sheet.status, {"X-Sheet": sheet.number})
-            text = self._rendering.short(
-                "frame.html",
-                **self._around(request, viewer),
-                main=sheet,
-                asked=wanted,
-                events=_events_of(wanted, sheet.number),
-            )
-            return _html(text, sheet.status)
+                if request.query.get("part") == "main":
+                    return await self._leaving.taken(
+                        request, _html(sheet.html, sheet.status, {"X-Sheet": sheet.number})
+                    )
+                text = self._rendering.short(
+                    "frame.html",
+                    **self._around(request, viewer),
+                    main=sheet,
+                    asked=wanted,
+                    events=_events_of(wanted, sheet.number),
+                )
+                return await self._leaving.taken(request, _html(text, sheet.status))
 
         return answer
-
-    @contextlib.contextmanager
-    def _counted(self, viewer: Viewer) -> Iterator[None]:
-        """One more of his is being made. Raises Refused where these are too many."""
-        person = viewer.caller.person
-        if self._making[person] >= OF_ONE:
-            raise Refused(503, f"{OF_ONE} pages of yours are being made already: try again in some seconds")
-        self._making[person] += 1
-        try:
-            yield
-        finally:
-            self._making -= Counter((person,))
 
     def _around(self, request: web.Request, viewer: Viewer | None) -> dict[str, Any]:
         """What stands around every page."""
@@ -282,6 +275,7 @@ class PageServer:
         viewer = self._identity.of(request)
         if viewer is None:
             raise Refused(403, "sign in first")
+        self._asking.admit(viewer)
         page = request.query.get("page", "")
         if page not in ("pools", "pool", "failover", "history", "alerts", "collectors"):
             raise NoPage("there are no events of such a page")
@@ -298,18 +292,20 @@ class PageServer:
             viewer = self._identity.of(request)
             if viewer is None:
                 return self._to_sign_in(request)
+            self._asking.admit(viewer)
             named = {name: value for name, value in request.match_info.items() if name != "form"}
             wanted = asked(page, named, request.query)
             form = request.match_info["form"]
             if form not in export.FORMS:
                 raise NoPage(f"there is no export as {form!r}; there is: {', '.join(export.FORMS)}")
-            with self._counted(viewer):
+            with self._leaving.counted(viewer):
                 async with asyncio.timeout(ANSWER_WITHIN_S), self._exports:
                     entries = await self._views.entries(viewer, wanted)
                     content_type, body = await asyncio.to_thread(export.FORMS[form], entries)
-            name = f"poolwarden-{wanted.failover or 'history'}.{form}".replace(":", "-")
-            kept = {"Content-Disposition": f'attachment; filename="{name}"'}
-            return web.Response(body=body, content_type=content_type, charset="utf-8", headers=kept)
+                name = f"poolwarden-{wanted.failover or 'history'}.{form}".replace(":", "-")
+                kept = {"Content-Disposition": f'attachment; filename="{name}"'}
+                file = web.Response(body=body, content_type=content_type, charset="utf-8", headers=kept)
+                return await self._leaving.taken(request, file)
 
         return answer
 
@@ -405,6 +401,9 @@ class PageServer:
             raise Refused(403, "this form was sent from elsewhere")
         if request.content_type != "application/x-www-form-urlencoded":
             raise Refused(400, "this is no form of the page's")
+        if self._bodies >= BODIES:
+            raise Refused(503, "too many forms are being sent: try again in some seconds")
+        self._bodies += 1
         try:
             async with asyncio.timeout(BODY_WITHIN_S):
                 sent = await request.read()
@@ -414,6 +413,8 @@ class PageServer:
             raise Refused(408, "the form did not come in time") from None
         except (ValueError, web.RequestPayloadError):
             raise Refused(400, "this is no form of the page's") from None
+        finally:
+            self._bodies -= 1
 
 
 def _from_here(request: web.Request) -> bool:

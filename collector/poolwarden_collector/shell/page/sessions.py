@@ -19,6 +19,7 @@ import hmac
 import json
 import logging
 import secrets
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +53,7 @@ class Sessions:
         self._path = state_dir / FILE
         self._users = users
         self._lasts_ms = lasts_ms
+        self._ending = threading.Lock()
         self._key, self._ended = self._load()
 
     def begin(self, user: User) -> str:
@@ -73,13 +75,15 @@ class Sessions:
         return (session, user) if user is not None and hmac.compare_digest(user.mark, session.mark) else None
 
     def end(self, session: Session) -> None:
-        """He has signed out: nobody uses that cookie any more, nor after a restart."""
+        """He has signed out: nobody uses that cookie any more, nor after a restart. To be called in a thread."""
         now = clock.wall_ms()
-        self._ended = {name: until for name, until in self._ended.items() if until > now}
-        if len(self._ended) >= ENDED_MOST:
-            self._key, self._ended = secrets.token_bytes(32), {}  # so many at once: everybody signs in again
-        self._ended[session.id] = session.until_ms
-        self._save()
+        # safety: one at a time, or of two that sign out at once one stays signed in.
+        with self._ending:
+            ended = {name: until for name, until in self._ended.items() if until > now}
+            if len(ended) >= ENDED_MOST:
+                self._key, ended = secrets.token_bytes(32), {}  # so many at once: everybody signs in again
+            self._ended = {**ended, session.id: session.until_ms}
+            self._save()
 
     def token(self, of: str) -> str:
         """What a form of this browser, or of this session, has to bring."""
