@@ -23,7 +23,7 @@ EACH = [pytest.param(name, marks=[] if name == "return" else [pytest.mark.long])
 def survey(story: str, victim: str) -> dict[str, Any]:
     command = [sys.executable, "-m", "poolwarden_lab.virtual.checks.crashes", story, victim]
     path = ":".join(str(ROOT / part) for part in ("protos", "agent", "collector", "lab"))
-    done = subprocess.run(command, env={"PYTHONPATH": path}, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, env={"PYTHONPATH": path}, capture_output=True, text=True, timeout=900, check=False)
     assert done.stdout, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found

@@ -68,6 +68,6 @@ def test_the_rule_is_missed(patch: Path, copy: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
     with patched(copy, patch):
         found = subprocess.run(
-            command, cwd=copy, capture_output=True, text=True, env=environment, timeout=300, check=False
+            command, cwd=copy, capture_output=True, text=True, env=environment, timeout=900, check=False
         )
     assert found.returncode == 1, f"nobody has noticed: {rule}\n{found.stdout[-2000:]}{found.stderr[-500:]}"
