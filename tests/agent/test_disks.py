@@ -193,6 +193,16 @@ def test_links_are_not_followed(tmp_path):
     assert found == {"var/log": 1, "": 1}
 
 
+def test_files_that_lie_at_the_top_are_found(tmp_path):
+    (tmp_path / "backup.xva").write_bytes(b"x" * 3000000)
+    (tmp_path / "srv").mkdir()
+    (tmp_path / "srv" / "a").write_bytes(b"x" * 1000)
+    (tmp_path / "link").symlink_to(tmp_path / "srv" / "a")
+    found = {item.path: item for item in disk_usage.look(str(tmp_path), 10).found}
+    assert set(found) == {"", "srv"}
+    assert (found[""].biggest, found[""].files) == ("/backup.xva", 1) and found[""].bytes >= 3000000
+
+
 def test_a_look_is_bounded_step_by_step(tmp_path, monkeypatch):
     for number in range(60):
         put(tmp_path, "var/log/%d" % number, 1)

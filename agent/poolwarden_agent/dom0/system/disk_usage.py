@@ -79,6 +79,7 @@ class Filling(object):
         tops = self._tops()
         places = list(FILLERS) + [own_place(name) for name in tops if name not in SYSTEM and name not in _TOP_FILLERS]
         own = {os.path.join(self._root, place.path) for place in places}
+        yield from self._at_the_top()
         for place in places:
             path = os.path.join(self._root, place.path)
             yield from self._place(place, path, own - {path})
@@ -99,6 +100,18 @@ class Filling(object):
                 )
         except OSError:
             return []
+
+    def _at_the_top(self) -> Iterator[bool]:
+        """The files that lie in / itself: an image or a core dump that was written there."""
+        try:
+            entries = os.scandir(self._root)
+        except OSError:
+            return
+        with entries:
+            for entry in entries:
+                if entry.is_file(follow_symlinks=False):
+                    yield True
+                    self._entry(ELSEWHERE, entry, self._device, set())
 
     def _place(self, place: Filler, path: str, others: Set[str]) -> Iterator[bool]:
         try:
