@@ -55,6 +55,11 @@ ALL = (
         "ls -l /etc/xensource/*.pem ; one that is empty: move it away; then: systemctl restart gencert stunnel@xapi",
     ),
     Cause(
+        "pool-bundle",
+        "it trusts no other host: the certificates of its pool are not there",
+        "/opt/xensource/bin/update-ca-bundle.sh /etc/stunnel/certs-pool /etc/stunnel/xapi-pool-ca-bundle.pem",
+    ),
+    Cause(
         "clock",
         "the clock of this host or of its master is wrong",
         "timedatectl ; chronyc makestep ; " + _RESTART,

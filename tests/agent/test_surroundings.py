@@ -76,6 +76,17 @@ def test_certificates_that_cannot_be_read_say_why(tree):
     assert found["xapi"].expires_s == 0
 
 
+def test_the_bundle_of_the_pools_certificates_is_told_where_it_is_needed_and_not_there(tree, certificates):
+    assert read(tree).certificates == ()
+    tree.put("var/xapi/verify-certificates", "")
+    (missing,) = read(tree).certificates
+    assert missing.name == "pool's bundle" and "No such file" in missing.text and missing.expires_s == 0
+    tree.put("etc/stunnel/xapi-pool-ca-bundle.pem", "")
+    assert "no certificate" in read(tree).certificates[0].text
+    tree.put("etc/stunnel/xapi-pool-ca-bundle.pem", (certificates / "host.pem").read_text())
+    assert read(tree).certificates == ()
+
+
 # ------------------------------------------------------------------------------------------ services
 
 

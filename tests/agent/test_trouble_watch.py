@@ -152,6 +152,21 @@ def look(tree, pid=0, running=False):
     return trouble_look.look(str(tree.root), Reader(str(tree.root), {}), pid, running)
 
 
+def test_a_member_without_its_pools_certificates(tree):
+    text = "Apr 30 20:26:40 h1 xapi: [debug||0 |server_init D:1|xapi] (Re)starting xapi, pid: 7\n"
+    text += "Apr 30 20:26:41 h1 xapi: [error||0 |server_init D:1|master_connection] Connection to master died. "
+    text += "I will continue to retry indefinitely (supressing future logging of this message).\n"
+    tree.put("var/log/xensource.log", text)
+    tree.put("etc/stunnel/certs-pool/h1.pem", "")
+    assert look(tree, 7, True).cause == "master-unreachable"
+    tree.put("var/xapi/verify-certificates", "")
+    assert look(tree, 7, True).cause == "pool-bundle"
+    tree.put("etc/stunnel/xapi-pool-ca-bundle.pem", "")
+    assert look(tree, 7, True).cause == "pool-bundle"
+    tree.put("etc/stunnel/xapi-pool-ca-bundle.pem", "-----BEGIN CERTIFICATE-----")
+    assert look(tree, 7, True).cause == "master-unreachable"
+
+
 def test_the_end_of_a_log_that_is_long(tree):
     noise = "Apr 30 20:26:41 h1 xapi: [debug||0 ||x] noise %s\n" % ("n" * 100)
     tree.put("var/log/xensource.log", noise * 20000 + START + STEP + EMPTY)

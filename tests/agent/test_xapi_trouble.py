@@ -233,6 +233,31 @@ def test_a_start_that_went_on_does_not_wait_for_what_it_had_to_try_again(cause):
     assert judge(log(text + STORAGE), [], WAITS).cause == "unknown"
 
 
+CERT = "xapi: [debug||12 |server_init D:ab|master_connection] stunnel: 2026.01.09 06:01:28 LOG4[0]: %s\n"
+DIED = dict(BY_ITS_WORDS)["master-unreachable"] + "\n"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "CERT: Pre-verification error: self-signed certificate",
+        "CERT: Pre-verification error: unable to get local issuer certificate",
+        "CERT: Subject checks failed",
+        "[!] Service [client-proxy]: Failed to initialize TLS context",
+    ],
+)
+def test_a_certificate_that_is_refused_is_no_master_that_does_not_answer(said):
+    assert judge(log(start(7) + CERT % said + DIED), [], WAITS).cause == "certificate"
+    assert judge(log(start(7) + CERT % said + DIED), [], WAITS._replace(no_bundle=True)).cause == "pool-bundle"
+    up = "xapi: [debug||0 |server_init D:ab|xapi] startup: startup sequence finished\n"
+    assert judge(log(start(7) + CERT % said + up), [], WAITS) == NO_TROUBLE
+
+
+def test_without_the_pools_certificates_no_master_is_reached():
+    assert judge(log(start(7) + DIED), [], WAITS._replace(no_bundle=True)).cause == "pool-bundle"
+    assert judge(log(start(7) + STORAGE), [], WAITS._replace(no_bundle=True)).cause == "unknown"
+
+
 def test_a_start_goes_on_without_its_port_without_stunnel_and_without_an_address():
     for cause in ("port-80", "stunnel", "management-ip"):
         assert judge(log(start(7) + dict(BY_ITS_WORDS)[cause] + "\n" + STORAGE), [], WAITS).cause == cause
@@ -428,6 +453,7 @@ def test_every_cause_can_be_told_in_a_line_and_has_a_command():
         "start-limit",
         "config",
         "oom-killed",
+        "pool-bundle",
         "unknown",
     }
     services = {"forkexecd", "xenopsd", "networkd", "squeezed"}

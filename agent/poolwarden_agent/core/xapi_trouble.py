@@ -41,6 +41,7 @@ class Around(NamedTuple):
     no_interface: bool = False  # the inventory names no management interface
     stopped: Tuple[str, ...] = ()  # services that xapi needs and that do not run
     certificates: Tuple[str, ...] = ()  # files of its certificates that are empty
+    no_bundle: bool = False  # it is to verify other hosts, and what it verifies them with is not there
     year: int = 0  # by this host's clock; 0: not known
 
 
@@ -92,7 +93,9 @@ _ROOTS = _rules(
     ("management-ip", r"Failed to acquire a management IP address"),  # xapi.ml, bring_up_management_if
     ("port-80", r"Caught exception bringing up management interface: .*Repeatedly failed to bind: INET"),
     ("clock", r"CERT: Pre-verification error: certificate is not yet valid"),  # stunnel_log_scanner.ml
-    ("certificate", r"CERT: Pre-verification error: certificate has expired"),
+    # Expired, self-signed, of an issuer that is not known, another's (the same; stunnel: verify.c)
+    ("certificate", r"CERT: (?:Pre-verification error: |Subject checks failed)"),
+    ("certificate", r"stunnel: .*Failed to initialize TLS context"),
     ("message-switch", r"communication failure with message-switch"),
 )  # fmt: skip
 # What such a cause brings about, and what is left if none of them is found.
@@ -118,6 +121,7 @@ _OVER = tuple(
 # Said whatever kept a member from taking part, a master that does not answer or anything else (xapi.ml).
 _GAVE_UP_AS_MEMBER = "Failure in slave dbsync; slave will pause and then restart"
 _BY_CERTIFICATES = ("stunnel", "certificate")
+_BY_BUNDLE = ("certificate", "master-unreachable")
 _OURS = re.compile(r" (?:xapi|stunnel)(?:\[\d{1,10}\])?: ")
 _START = re.compile(r"\(Re\)starting xapi, pid: (\d{1,9})")  # xapi.ml, print_server_starting_message
 _STEP = re.compile(r"task \[(?:starting thread )?(.{1,100})\]\Z")  # startup.ml
@@ -288,6 +292,8 @@ def _of_start(start: _Start, around: Around) -> Optional[Trouble]:
     if said is None:
         return None
     rule, line = said
+    if rule.cause in _BY_BUNDLE and around.no_bundle:
+        return _found("pool-bundle", [line])
     if rule.cause in _BY_CERTIFICATES and around.certificates:
         return _found("certificate", [line], "%s is empty" % ", ".join(around.certificates))
     return _found(rule.cause, [line])

@@ -110,6 +110,14 @@ def test_a_certificate_is_told_once_and_again_when_it_is_urgent() -> None:
     assert pool.live(HostEnvironment(certificates=(Certificate("agent", 800),)), 60_000) == ["-agent"]
 
 
+def test_a_certificate_that_is_empty_or_gone_is_told_whatever_else_is_well() -> None:
+    pool = Surrounded()
+    good, empty = Certificate("agent", 400), Certificate("xapi", None, "/etc/xensource/xapi-ssl.pem: it is empty")
+    assert pool.live(HostEnvironment(certificates=(good, empty))) == ["+xapi"]
+    assert pool.live(HostEnvironment(certificates=(good, Certificate("xapi", 400))), 60_000) == ["-xapi"]
+    assert pool.live(HostEnvironment(certificates=(good, Certificate("xapi")))) == []  # not known, and nothing wrong
+
+
 def test_a_clock_that_is_off_is_told_with_hysteresis() -> None:
     pool = Surrounded()
     said = [

@@ -55,6 +55,8 @@ ACTIVE, INACTIVE, UNKNOWN = "active", "inactive", "unknown"
 _UNITS = ("usr/lib/systemd/system", "etc/systemd/system", "lib/systemd/system")
 GROUPS = ("sys/fs/cgroup/systemd", "sys/fs/cgroup")
 SLICES = ("control.slice", "system.slice", os.path.join("system.slice", "system-*.slice"))
+VERIFIES = "var/xapi/verify-certificates"  # xapi: ocaml/xapi-consts/constants.ml, verify_certificates_path
+BUNDLE = "etc/stunnel/xapi-pool-ca-bundle.pem"  # xapi: ocaml/xapi/xapi_globs.ml; xapi removes one that is empty
 _PHYSICAL = re.compile(r"[A-Za-z0-9._-]{1,15}\Z")
 MOST = 64
 
@@ -91,7 +93,7 @@ class Reader(object):
         return Surroundings(
             self.services(),
             self._network(inventory.get("MANAGEMENT_INTERFACE", "")),
-            tuple(_certificate(name, path) for name, path in sorted(self._certificates.items())),
+            tuple(_certificate(name, path) for name, path in sorted(self._certificates.items())) + self._bundle(),
             self._maps(),
             procfs.swap(self._root),
             self._xen(),
@@ -149,6 +151,16 @@ class Reader(object):
         link = links.carrier(self._root, name)
         mbit = int(speed) if link and speed.isdigit() else 0
         return Nic(name, link, mbit, links.bond(self._root, name, switch))
+
+    def _bundle(self) -> Tuple[Certificate, ...]:
+        """What other hosts of the pool are verified with, where they are, and it holds no certificate.
+
+        The end of one in it says nothing: those of hosts that have left the pool are among them.
+        """
+        if not files.exists(self._root, VERIFIES):
+            return ()
+        found = _certificate("pool's bundle", self._path(BUNDLE))
+        return (found,) if found.text else ()
 
     # ------------------------------------------------------------------------------------------ multipath
 

@@ -10,7 +10,7 @@ import time
 from poolwarden.xapi_causes import Trouble
 from poolwarden_agent.core.xapi_trouble import NEEDED, Around, judge
 from poolwarden_agent.dom0.system import files, log_tail, mounts
-from poolwarden_agent.dom0.system.surroundings import INACTIVE, Reader
+from poolwarden_agent.dom0.system.surroundings import BUNDLE, INACTIVE, VERIFIES, Reader
 
 LOCK = "var/lock/subsys/xapi"
 BLOCK = ("etc/xensource/xapi_block_startup", "etc/xensource/boot_time_info_updated")  # both: xapi's scripts/xapi-init
@@ -46,8 +46,15 @@ def _around(root: str, reader: Reader, ended_pid: int, running: bool, foreign: i
         no_interface=inventory.get("MANAGEMENT_INTERFACE") == "",
         stopped=tuple(name for name in NEEDED if states.get(name) == INACTIVE),
         certificates=tuple("/" + path for path in CERTIFICATES if log_tail.empty(root, path)),
+        no_bundle=files.exists(root, VERIFIES) and _bundle_is_missing(root),
         year=time.gmtime().tm_year,
     )
+
+
+def _bundle_is_missing(root: str) -> bool:
+    """Is what other hosts of the pool are verified with empty, or not there where it should be?"""
+    path = os.path.join(root, BUNDLE)
+    return log_tail.empty(root, BUNDLE) or (os.path.isdir(os.path.dirname(path)) and not os.path.lexists(path))
 
 
 def _foreign(root: str) -> int:

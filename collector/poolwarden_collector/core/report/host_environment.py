@@ -3,8 +3,8 @@
 Rules
 -----
 * Nothing decides by any of this; it says what a person should look at before a failover shows it.
-* A line has a level. Alerts are raised for what goes wrong slowly and hurts suddenly, a certificate that ends and a
-  clock that is off, once each, and end once; the rest stands in ``host show``.
+* A line has a level. Alerts are raised for what goes wrong slowly and hurts suddenly, a certificate that ends,
+  one that cannot be read, and a clock that is off, once each, and end once; the rest stands in ``host show``.
 * A clock is told again only after it was within two thirds of the limit: it may vary around it.
 """
 
@@ -181,7 +181,7 @@ def _worth_telling(pool: Snapshot, host: HostId, opened: set[AlertTopic]) -> lis
     around = pool.live.agents[host].facts.around
     off = abs(around.clock_offset_ms or 0)
     if off < CLOCK_CALM_MS and not any(
-        c.days_left is not None and c.days_left <= SOON_DAYS for c in around.certificates
+        c.text if c.days_left is None else c.days_left <= SOON_DAYS for c in around.certificates
     ):
         return []  # nearly always: this is asked at every step
     if pool.heard(host) is None or host not in pool.record.hosts:
