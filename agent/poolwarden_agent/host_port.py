@@ -447,8 +447,11 @@ class HostPort(object):
         """
         raise NotImplementedError
 
-    def serve(self, order: Any, limit_ms: int) -> Act:
-        """Carry out an order of order_kinds.SERVING through the own session; only ever on a serving master."""
+    def serve(self, order: Any, limit_ms: int, late: Callable[[], str]) -> Act:
+        """Carry out an order of order_kinds.SERVING through the own session; only ever on a serving master.
+
+        ``late``: asked right before what changes something: why that must not begin any more; empty: it may.
+        """
         raise NotImplementedError
 
     def show_message(self, order: Any, look: bool, limit_ms: int) -> Act:

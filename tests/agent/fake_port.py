@@ -274,7 +274,7 @@ class FakePort(HostPort):
 
         return self._act("remove", removed)
 
-    def serve(self, order, limit_ms):
+    def serve(self, order, limit_ms, late):
         self.limits.append(limit_ms)
         return self._act(order.kind, lambda: None)
 

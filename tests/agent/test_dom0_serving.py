@@ -13,7 +13,7 @@ from poolwarden_agent.core.probe_rules import ANSWERED, NO_ANSWER, REFUSED
 from .conftest import configure
 from .fake_xapi import EMERGENCY, LOGIN, FakeXapi, answers, fault
 from .test_dom0 import dom0, xapi
-from .test_serving import about, record
+from .test_serving import about, in_time, record
 from .tree import OTHER, until
 
 assert xapi  # a fixture
@@ -48,18 +48,18 @@ def test_each_order_is_a_call_in_the_one_session(tree, xapi, kind, method):
     found(xapi)
     xapi.asks_session(method, "")
     for _ in range(2):
-        assert port.serve(about(kind), 2000).outcome == orders.DONE
+        assert port.serve(about(kind), 2000, in_time).outcome == orders.DONE
     assert xapi.calls[-1][0] == method and xapi.methods().count(LOGIN) == 1
     xapi.sessions = []  # xapi has lost its sessions
-    assert port.serve(about(kind), 2000).outcome == orders.DONE and xapi.methods().count(LOGIN) == 2
+    assert port.serve(about(kind), 2000, in_time).outcome == orders.DONE and xapi.methods().count(LOGIN) == 2
     xapi.behaviours[method] = fault("HOST_OFFLINE", "OpaqueRef:h3")
-    act = port.serve(about(kind), 2000)
+    act = port.serve(about(kind), 2000, in_time)
     assert act.outcome == orders.FAILED and "HOST_OFFLINE" in act.text
 
 
 def test_a_session_that_is_refused_for_ever_ends(tree, xapi):
     xapi.behaviours["pool.sync_database"] = fault("SESSION_INVALID", "x")
-    assert dom0(tree).serve(about("sync_database"), 2000).outcome == orders.UNKNOWN
+    assert dom0(tree).serve(about("sync_database"), 2000, in_time).outcome == orders.UNKNOWN
     assert xapi.methods().count(LOGIN) == 2
 
 
@@ -70,7 +70,7 @@ def test_looks_and_orders_go_on_beside_a_slow_one_and_it_ends_at_its_limit(tree,
     xapi.behaviours["pool.emergency_transition_to_master"] = answers("")
     ended = []
     started = time.monotonic()
-    slow = threading.Thread(target=lambda: ended.append(port.serve(about("sync_database"), 1500)))
+    slow = threading.Thread(target=lambda: ended.append(port.serve(about("sync_database"), 1500, in_time)))
     slow.start()
     until(lambda: "pool.sync_database" in xapi.methods())
     assert port.emergency(500).flag is False and EMERGENCY in xapi.methods()
@@ -148,7 +148,7 @@ def test_an_order_that_found_no_xapi_to_ask_never_began(tree, xapi):
     act = port.promote(500)
     assert act.outcome == orders.REFUSED and "could not be asked" in act.text
     assert port.repoint("10.0.0.2", 500).outcome == orders.REFUSED
-    assert port.serve(about("declare_host_dead"), 500).outcome == orders.REFUSED
+    assert port.serve(about("declare_host_dead"), 500, in_time).outcome == orders.REFUSED
 
 
 def test_an_order_that_was_cut_off_in_the_middle_is_unknown(tree, xapi):

@@ -11,6 +11,7 @@ from poolwarden_agent.dom0.xapi import session_calls
 from poolwarden_agent.dom0.xapi.errors import XapiFault, XapiTimeout, XapiUnreachable
 from poolwarden_agent.host.host_side import HostSide
 from poolwarden_agent.host.order_acts import MOST_VMS, SERVE_LIMIT_MS
+from poolwarden_agent.host_port import Act
 from poolwarden_agent.process.workers import MOST_WAITING, Workers
 
 from .fake_port import FakePort, obey, order
@@ -142,6 +143,11 @@ class Asked(object):
         return answer(*params) if callable(answer) else answer
 
 
+def in_time():
+    """No order is late."""
+    return ""
+
+
 @pytest.mark.parametrize(
     "kind, call",
     [
@@ -155,13 +161,13 @@ class Asked(object):
 )
 def test_xapi_is_told_and_its_answer_is_judged(kind, call):
     asked = Asked()
-    assert session_calls.serve(asked, about(kind)).outcome == orders.DONE and asked.calls[-1] == call
+    assert session_calls.serve(asked, about(kind), in_time).outcome == orders.DONE and asked.calls[-1] == call
     for error, expected in (
         (XapiFault("HOST_OFFLINE", ["ref-host-3"]), orders.FAILED),
         (XapiTimeout("late"), orders.UNKNOWN),
         (XapiUnreachable("closed"), orders.UNKNOWN),
     ):
-        act = session_calls.serve(Asked(**{call[0].replace(".", "__"): error}), about(kind))
+        act = session_calls.serve(Asked(**{call[0].replace(".", "__"): error}), about(kind), in_time)
         assert act.outcome == expected and act.text
         if expected == orders.FAILED:
             assert "HOST_OFFLINE" in act.text
@@ -178,7 +184,7 @@ def test_xapi_is_told_and_its_answer_is_judged(kind, call):
 def test_a_vm_that_runs_there_already_is_started(power, resident, expected):
     refused = XapiFault("VM_BAD_POWER_STATE", ["ref-vm-1", "halted", "running"])
     asked = Asked(VM__start_on=refused, VM__get_power_state=power, VM__get_resident_on=resident)
-    assert session_calls.serve(asked, about("start_vm")).outcome == expected
+    assert session_calls.serve(asked, about("start_vm"), in_time).outcome == expected
 
 
 def record(**values):
@@ -212,7 +218,7 @@ def test_an_owners_wish_is_read_off_the_vms_own_record(values, wish):
     (place,) = session_calls.locate(located(VM__get_record=record(**values)), ["v"])
     assert tuple(place.wish) == wish and place.power_state == values.get("power_state", "Halted")
     asked = Asked(VM__get_record=record(**values))
-    act = session_calls.serve(asked, but(about("start_vm"), only_if_wished=True))
+    act = session_calls.serve(asked, but(about("start_vm"), only_if_wished=True), in_time)
     started = [call for call in asked.calls if call[0] == "VM.start_on"]
     if wish[0] and not wish[1]:
         assert act.outcome == orders.DONE and len(started) == 1
@@ -222,14 +228,40 @@ def test_an_owners_wish_is_read_off_the_vms_own_record(values, wish):
 
 def test_a_start_at_a_word_asks_for_no_wish():
     asked = Asked(VM__get_record=record(tags=[]))
-    assert session_calls.serve(asked, about("start_vm")).outcome == orders.DONE
+    assert session_calls.serve(asked, about("start_vm"), in_time).outcome == orders.DONE
     assert "VM.get_record" not in [call[0] for call in asked.calls]
+
+
+@pytest.mark.parametrize("kind", ["designate_master", "declare_host_dead", "enable_host", "start_vm"])
+def test_what_is_late_once_xapi_has_told_what_it_is_about_does_not_begin(kind):
+    asked = Asked(VM__get_record=record())
+    seen = []
+    order = but(about(kind), only_if_wished=True) if kind == "start_vm" else about(kind)
+
+    def late():
+        seen.append(asked.calls[-1][0])
+        return "it is 3 ms too late"
+
+    act = session_calls.serve(asked, order, late)
+    assert act == (orders.REFUSED, "not begun: it is 3 ms too late")
+    assert seen == [asked.calls[-1][0]] and seen[0].startswith(("host.get", "VM.get")), "it is asked last"
+
+
+@pytest.mark.parametrize("broken", [{}, {"tags": None}, "", {"other_config": "x"}])
+def test_a_vm_whose_record_has_another_shape_is_not_started(broken):
+    shape = dict(record(), **broken) if broken else broken
+    asked = Asked(VM__get_record=shape)
+    act = session_calls.serve(asked, but(about("start_vm"), only_if_wished=True), in_time)
+    assert act.outcome == orders.FAILED and "shape" in act.text
+    assert "VM.start_on" not in [call[0] for call in asked.calls]
 
 
 def test_a_vm_whose_wish_cannot_be_read_is_not_started():
     for broken in (XapiTimeout("late"), XapiUnreachable("gone")):
         asked = Asked(VM__get_record=broken)
-        assert session_calls.serve(asked, but(about("start_vm"), only_if_wished=True)).outcome == orders.REFUSED
+        assert (
+            session_calls.serve(asked, but(about("start_vm"), only_if_wished=True), in_time).outcome == orders.REFUSED
+        )
         assert "VM.start_on" not in [call[0] for call in asked.calls]
 
 
@@ -243,6 +275,43 @@ def test_a_vm_whose_domain_runs_on_the_master_itself_is_not_started_elsewhere(ta
     start = pb.StartVm(vm_uuid="vm-7", host_uuid=target, only_if_wished=wished)
     assert outcome(obey(HostSide(port), order(port, start_vm=start)))[0] == expected
     assert port.acts == (["start_vm"] if expected == "DONE" else [])
+
+
+@pytest.mark.parametrize("target", [OTHER, HOST])
+def test_by_policy_nothing_starts_beside_a_list_of_domains_that_cannot_be_read(target):
+    port = serving()
+    port.domain_list = None
+    for wished, expected in ((True, "FAILED"), (False, "DONE")):
+        start = pb.StartVm(vm_uuid="vm-7", host_uuid=target, only_if_wished=wished)
+        assert outcome(obey(HostSide(port), order(port, "o-%s" % wished, start_vm=start)))[0] == expected
+    assert port.acts == ["start_vm"]
+
+
+@pytest.mark.parametrize("what", ["in time", "expired", "epoch", "term"])
+@pytest.mark.parametrize("kind", ["start_vm", "declare_host_dead"])
+def test_an_order_that_ages_while_xapi_is_asked_does_not_begin(kind, what):
+    """xapi may take minutes over a question, and the host that read OFF may have been switched on meanwhile."""
+    port = serving()
+    side = HostSide(port)
+    real = port.serve
+
+    def slow(given, limit_ms, late):
+        port.now += 5001 if what == "expired" else 4000
+        if what in ("epoch", "term"):
+            higher = {"epoch": 2} if what == "epoch" else {"term": 2}
+            obey(side, order(port, "claim", claim=pb.Claim(), fields=higher))
+        why = late()
+        return Act(orders.REFUSED, why) if why else real(given, limit_ms, late)
+
+    port.serve = slow
+    body = pb.StartVm(vm_uuid="vm-7", host_uuid=OTHER) if kind == "start_vm" else pb.DeclareHostDead(host_uuid=OTHER)
+    result = obey(side, order(port, "o1", **{kind: body}))
+    words = {"expired": "too late", "epoch": "epoch 1 is lower", "term": "term 1 is lower"}
+    if what == "in time":
+        assert outcome(result) == ("DONE", "") and port.acts == [kind]
+    else:
+        assert outcome(result) == ("REFUSED", "not-asked") and words[what] in result.text
+        assert kind not in port.acts
 
 
 def located(**answers):

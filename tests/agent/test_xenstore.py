@@ -19,6 +19,7 @@ class FakeXenstored(object):
 
     def __init__(self, path):
         self.nodes = {"/local/domain": "0\0", "/local/domain/0/vm": "/vm/dom0"}
+        self.refuses = {}
         self.speak = self.answer
         self.release = threading.Event()
         self.listener = socket.socket(socket.AF_UNIX)
@@ -55,8 +56,9 @@ class FakeXenstored(object):
 
     def answer(self, connection, kind, path):
         value = self.nodes.get(path)
-        if value is None:
-            connection.sendall(HEAD.pack(ERROR, 0, 0, 7) + b"ENOENT\0")
+        if value is None or path in self.refuses:
+            word = self.refuses.get(path, "ENOENT").encode() + b"\0"
+            connection.sendall(HEAD.pack(ERROR, 0, 0, len(word)) + word)
         else:
             connection.sendall(HEAD.pack(kind, 0, 0, len(value)) + value.encode())
 
@@ -89,9 +91,26 @@ def test_guests_by_their_uuid(daemon, path):
     assert xenstore.running(path) == ["a", "b"], "13 has no UUID, 14 has just gone"
 
 
-def test_no_domains_at_all(daemon, path):
-    del daemon.nodes["/local/domain"]
-    assert xenstore.running(path) == []
+@pytest.mark.parametrize("listed", [None, "", "7\0"], ids=["nothing", "empty", "no domain 0"])
+def test_a_list_without_domain_0_is_not_known(daemon, path, listed):
+    """A xenstored that was started anew knows no guest, and they all run on."""
+    daemon.nodes.pop("/local/domain")
+    daemon.nodes["/local/domain/7/vm"] = "/vm/b"
+    if listed is not None:
+        daemon.nodes["/local/domain"] = listed
+    look = xenstore.look(path)
+    assert look.domains is None and look.contrary and "domain 0" in look.trouble
+
+
+@pytest.mark.parametrize("where", ["/local/domain", "/local/domain/7/vm"])
+@pytest.mark.parametrize("word", ["E2BIG", "EACCES", "EIO"])
+def test_a_refusal_to_tell_is_not_known(daemon, path, where, word):
+    """4096 bytes is the longest answer that xenstored gives: the list of very many domains is E2BIG."""
+    daemon.nodes.update({"/local/domain": "0\0" + "7\0", "/local/domain/7/vm": "/vm/b"})
+    assert xenstore.running(path) == ["b"]
+    daemon.refuses = {where: word}
+    look = xenstore.look(path)
+    assert look.domains is None and look.contrary and look.answered and word in look.trouble
 
 
 def test_many_guests(daemon, path):

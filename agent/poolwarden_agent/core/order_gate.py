@@ -61,7 +61,7 @@ def decide(state: GateState, order: Order, now: HostNow) -> Any:
     of_this = kept is not None and kept.order_id == order.order_id and order.kind in REPLAYED
     if kept is not None and of_this and not _sent_anew(state, order, kept):
         return Replay(kept)
-    refusal = _expiry(order, now)
+    refusal = _expiry(order, now.mono_ms)
     if refusal is not None:
         return refusal
     done = _already(state, order, now)
@@ -94,6 +94,11 @@ def overtaken(state: GateState, order: Order) -> Optional[Refuse]:
     return _numbers(state, order)
 
 
+def too_late(state: GateState, order: Order, mono_ms: int) -> Optional[Refuse]:
+    """Is this order overtaken, or has it expired, since it was let pass? ``mono_ms``: this host's clock."""
+    return overtaken(state, order) or _expiry(order, mono_ms)
+
+
 def _numbers(state: GateState, order: Order) -> Optional[Refuse]:
     # safety: a lower epoch is a collector that was replaced, a lower term a succession that is over.
     if order.epoch < state.epoch:
@@ -105,12 +110,12 @@ def _numbers(state: GateState, order: Order) -> Optional[Refuse]:
     return Refuse("implausible", why) if why else None
 
 
-def _expiry(order: Order, now: HostNow) -> Optional[Refuse]:
+def _expiry(order: Order, mono_ms: int) -> Optional[Refuse]:
     if not 1 <= order.valid_for_ms <= LONGEST_VALID_MS:
         return Refuse("expired", "its validity of %d ms is outside 1..%d" % (order.valid_for_ms, LONGEST_VALID_MS))
-    if order.echo_mono_ms > now.mono_ms:
+    if order.echo_mono_ms > mono_ms:
         return Refuse("expired", "it echoes an instant that this clock has not reached")
-    late = now.mono_ms - order.echo_mono_ms - order.valid_for_ms
+    late = mono_ms - order.echo_mono_ms - order.valid_for_ms
     if late > 0:
         return Refuse("expired", "it is %d ms too late on this host's own clock" % late)
     return None

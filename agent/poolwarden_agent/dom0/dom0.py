@@ -481,9 +481,9 @@ class Dom0(HostPort):
             return "pool.conf cannot be written: %s" % error
         return ""
 
-    def serve(self, order: Order, limit_ms: int) -> Act:
+    def serve(self, order: Order, limit_ms: int, late: session_calls.Late) -> Act:
         self._same_process()
-        return session_calls.serve(self._asking(limit_ms), order)
+        return session_calls.serve(self._asking(limit_ms), order, late)
 
     def show_message(self, order: Order, look: bool, limit_ms: int) -> Act:
         self._same_process()

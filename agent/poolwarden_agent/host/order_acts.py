@@ -10,7 +10,7 @@
 import threading
 from typing import Callable, Tuple
 
-from poolwarden_agent.core import addresses, gate_state, host_now, order_kinds, orders, placed_database
+from poolwarden_agent.core import addresses, gate_state, host_now, order_gate, order_kinds, orders, placed_database
 from poolwarden_agent.host.durable_state import Keeper
 from poolwarden_agent.host_port import Act, HostPort
 
@@ -72,16 +72,30 @@ class Acts(object):
             return self._release(body)
         if isinstance(body, orders.PlaceDatabase):
             return self._place(body, order.term, now.pool)
-        if isinstance(body, orders.StartVm) and self._runs_here(body, now):
-            return Act(orders.FAILED, "a domain of this VM runs on this very host, whatever xapi's database says")
+        against = self._against_start(body, now) if isinstance(body, orders.StartVm) else ""
+        if against:
+            return Act(orders.FAILED, against)
         if order.kind in order_kinds.SERVING:
-            return self._port.serve(order, SERVE_LIMIT_MS[order.kind])
+            return self._port.serve(order, SERVE_LIMIT_MS[order.kind], lambda: self._too_late(order))
         return self._tombstone(order.term, body)
 
-    def _runs_here(self, start: orders.StartVm, now: host_now.HostNow) -> bool:
-        """Does a domain contradict this start? At a person's word xapi judges one here: it may be done already."""
-        running = start.vm in (self._port.domains() or ())
-        return running and (start.only_if_wished or start.host != now.host)
+    def _against_start(self, start: orders.StartVm, now: host_now.HostNow) -> str:
+        """What this host's own domains say against a start, empty: nothing.
+
+        At a person's word xapi judges a start here: it may be done already.
+        """
+        running = self._port.domains()
+        if running is None and start.only_if_wished:
+            # safety: nobody is asked about a start by policy, so what cannot be seen stands against it.
+            return "which VMs run on this very host cannot be read"
+        if start.vm in (running or ()) and (start.only_if_wished or start.host != now.host):
+            return "a domain of this VM runs on this very host, whatever xapi's database says"
+        return ""
+
+    def _too_late(self, order: orders.Order) -> str:
+        """Why an order that the gate has let pass must not begin any more, empty: it may."""
+        refusal = order_gate.too_late(self._keeper.state, order, self._port.mono_ms())
+        return refusal.text if refusal is not None else ""
 
     # ------------------------------------------------------------------------------------------ roles
 

@@ -6,6 +6,9 @@ Every domain is asked about at each look, for a migration gives a domain its nam
 out at a time, because a hundred waits each two seconds would cost more than all else that the agent does. xenstored
 answers a connection's questions in their order.
 
+Silence about guests is no word that there are none: domain 0 is in each list that is whole, and of an answer that is an
+error ENOENT alone says that something is not there (xen: tools/xenstored, xs_wire.h xsd_errors).
+
 No library is used: Xen's own binding to it is built for dom0's Python alone, and waits without a limit.
 """
 
@@ -41,6 +44,10 @@ class Look(NamedTuple):
     answered: bool = False
 
 
+class Refused(Exception):
+    """xenstored answers with an error; the text is its word."""
+
+
 def running(path: str, limit_s: float = 1.0) -> Optional[List[str]]:
     """UUIDs of the running domains, sorted; None if xenstored does not tell within ``limit_s`` seconds."""
     return look(path, limit_s).domains
@@ -52,16 +59,19 @@ def look(path: str, limit_s: float = 1.0) -> Look:
     try:
         talk.connect(path)
         numbers = talk.ask(DIRECTORY, "/local/domain")
-        if numbers is None:
-            return Look([])
+        if "0" not in (numbers or "").split("\0"):
+            # safety: one that was started anew knows no guest, and they all run on.
+            return Look(None, "its list of domains has no domain 0", True, True)
         found: List[str] = []
-        for request, count in _questions(numbers):
+        for request, count in _questions(numbers or ""):
             found += talk.names(request, count)
         return Look(sorted(found))
     except FileNotFoundError:
         return Look(None, "it has no socket", os.path.isdir(os.path.dirname(path)))
     except ConnectionRefusedError:
         return Look(None, "nobody listens on its socket", True)
+    except Refused as word:
+        return Look(None, "it answers %s" % word, True, True)
     except OSError:
         return Look(None, "it did not answer in time")
     except (ValueError, struct.error):
@@ -79,7 +89,7 @@ def in_order(path: str, limit_s: float = 1.0) -> Optional[bool]:
     try:
         talk.connect(path)
         return talk.turns(16)
-    except (OSError, ValueError, struct.error):
+    except (OSError, ValueError, struct.error, Refused):
         return None
     finally:
         talk.close()
@@ -184,7 +194,12 @@ class _Talk(object):
             raise ValueError("an answer of kind %d with %d bytes" % (answered, length))
         self._at = begin + length
         self._have(self._at)
-        return None if answered == ERROR else self._data[begin : self._at].decode("utf-8", "replace")
+        text = self._data[begin : self._at].decode("utf-8", "replace")
+        if answered != ERROR:
+            return text
+        if text.strip("\0") != "ENOENT":
+            raise Refused(text.strip("\0")[:40] or "an error")
+        return None
 
     def _have(self, count: int) -> None:
         """Read until so many bytes are here."""

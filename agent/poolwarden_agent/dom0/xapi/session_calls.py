@@ -5,8 +5,9 @@ designate_new_master raise HOST_OFFLINE if any host is away; recover_slaves igno
 reached; declare_dead refuses a host that answers (HOST_IS_LIVE); start_on refuses a VM that is not halted. None of them
 has a limit in time: ``ask`` keeps it.
 
-Each order makes one call that changes something, and reads around it. Where that call never reached xapi nothing began:
-the order is refused then, its id is not used up, and it is sent again.
+Each order makes one call that changes something, and reads around it. Reading may take xapi minutes, and what the order
+rests on ages meanwhile: right before that call it is asked once more whether it may still begin. Where the call never
+reached xapi nothing began: the order is refused then, and its id is not used up.
 """
 
 import time
@@ -31,6 +32,7 @@ from poolwarden_agent.dom0.xapi.errors import XapiError, XapiFault, XapiTimeout
 from poolwarden_agent.host_port import Act, VmPlace
 
 Ask = Callable[..., Any]
+Late = Callable[[], str]  # why an order must not begin any more; empty: it may
 LONGEST_REFUSAL = 200
 LOOK_BACK_S = 86400
 NULL_REF = "OpaqueRef:NULL"
@@ -38,20 +40,30 @@ NULL_REF = "OpaqueRef:NULL"
 _MISSING = {"VM_REQUIRES_SR": "SR", "VM_REQUIRES_NETWORK": "network", "VM_REQUIRES_VDI": "VDI"}
 
 
-def serve(ask: Ask, order: Order) -> Act:
-    """Carry out an order of order_kinds.SERVING."""
-    return _carried_out(ask, lambda noted: _ORDERS[order.kind](noted, order.body))
+def serve(ask: Ask, order: Order, late: Late) -> Act:
+    """Carry out an order of order_kinds.SERVING, unless it is ``late`` once xapi has told what it is about."""
+    return _carried_out(ask, lambda noted: _ORDERS[order.kind](noted, order.body), late)
 
 
-def _carried_out(ask: Ask, work: Callable[[Ask], str]) -> Act:
+def _in_time() -> str:
+    return ""
+
+
+def _carried_out(ask: Ask, work: Callable[[Ask], str], late: Late) -> Act:
     calls: List[str] = []
 
     def noted(method: str, *params: Any) -> Any:
+        # safety: a host that read OFF when this was ordered may have power by now, or another collector the pool.
+        why = late() if method in _CHANGING else ""
+        if why:
+            raise TooLate(why)
         calls.append(method)
         return ask(method, *params)
 
     try:
         return Act(DONE, work(noted))
+    except TooLate as why_not:
+        return Act(REFUSED, "not begun: %s" % why_not)
     except NotWished as why:
         return Act(FAILED, "not started: %s" % why)
     except XapiFault as fault:
@@ -90,6 +102,10 @@ def _recover(ask: Ask, _order: RecoverMembers) -> str:
     return "%d members were told to follow" % (len(reached) if isinstance(reached, list) else 0)
 
 
+class TooLate(Exception):
+    """What an order rests on has aged while xapi was asked; the text says how."""
+
+
 class NotWished(Exception):
     """By policy a VM is started only while its owner wishes it; the text says what he wishes, or what is against it."""
 
@@ -98,7 +114,10 @@ def _start(ask: Ask, order: StartVm) -> str:
     vm, host = ask("VM.get_by_uuid", order.vm), ask("host.get_by_uuid", order.host)
     if order.only_if_wished:
         # safety: its owner may have taken his wish back, halted it for good or started it since it was asked for.
-        wish = start_wish(ask("VM.get_record", vm))
+        try:
+            wish = start_wish(ask("VM.get_record", vm))
+        except (LookupError, TypeError, AttributeError) as error:
+            raise NotWished("its record has another shape: %s" % str(error)[:LONGEST_REFUSAL]) from error
         if not wish.wished or wish.against:
             raise NotWished(wish.against or "its owner does not wish it any more")
     try:
@@ -149,7 +168,7 @@ def show(ask: Ask, order: Order, look_ms: int) -> Act:
         return "xapi shows it"
 
     try:
-        return _carried_out(ask, work)
+        return _carried_out(ask, work, _in_time)
     except (LookupError, TypeError, AttributeError) as error:  # not the shape of xapi's answer
         return Act(FAILED, "xapi's list of messages cannot be read: %s" % error)
 

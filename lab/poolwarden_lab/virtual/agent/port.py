@@ -519,9 +519,9 @@ class SimPort(troubles.Storied):
 
     # ------------------------------------------------------------------------------------------ serving
 
-    def serve(self, order: orders.Order, limit_ms: int) -> Act:
+    def serve(self, order: orders.Order, limit_ms: int, late: Callable[[], str]) -> Act:
         self._point("before act")
-        act = session_calls.serve(self._asking(limit_ms), order)
+        act = session_calls.serve(self._asking(limit_ms), order, late)
         self._point("after act")
         return act
 
