@@ -1,5 +1,9 @@
 """After a promotion, and beside it: the dead host, its VMs, detached members, planned switchovers, pushes."""
 
+from dataclasses import replace
+
+import pytest
+
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.policy import Policy
 from poolwarden_collector.core.state.alert_book import settling
@@ -45,6 +49,21 @@ def test_lost_vms_start_where_they_can_and_the_others_say_why_not() -> None:
     assert len(runs_on(sim, "web")) == len(runs_on(sim, "db")) == 1
     assert lost(sim)["near"] in ("lost", "failed") and runs_on(sim, "near") == []
     assert sim.vms_killed() == []
+
+
+@pytest.mark.slow
+def test_starts_that_take_long_are_ordered_one_after_another() -> None:
+    """The master's agent carries out one after another; what waits there for another start is late when that ends."""
+    vms = [VmSpec(name, 0, tags=("poolwarden:start",)) for name in ("web", "db", "more")]
+    sim = Simulation(3, policy=Policy(quiet_time=QUIET_MS, start_lost="tagged"), vms=vms).begin()
+    sim.pool.times = replace(sim.pool.times, vm_start_ms=20_000)
+    sim.power_off(1)
+    sim.run_until(lambda: sim.has(Kind.DECLARED_DEAD), 900_000)
+    for host in sim.pool.hosts.values():
+        if host.model is not None:
+            host.model.times = sim.pool.times
+    sim.run_until(lambda: len(sim.ledger.of(Kind.START_RESULT)) == 3, 300_000)
+    assert [entry.data["state"] for entry in sim.ledger.of(Kind.START_RESULT)] == ["started"] * 3, sim.story()
 
 
 def test_the_old_master_that_returns_starts_none_of_them_again() -> None:

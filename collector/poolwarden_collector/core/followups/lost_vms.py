@@ -3,8 +3,9 @@
 Rules
 -----
 * Nothing is started by itself but by the policy start_lost, which has rules of its own (policy_starts.py).
-  ``start-lost`` queues the VMs. Each start is journaled before it is ordered, two at a time, through the verified
-  master's xapi, which alone knows what runs in its pool.
+  ``start-lost`` queues the VMs. Each start is journaled before it is ordered, through the verified master's xapi,
+  which alone knows what runs in its pool. One at a time: its agent has no two under way either, and an order that
+  waits there for another start expires.
 * A VM is started only if its host was proven off and declared dead, or (at a word alone) has come back in another boot
   as a member: then its domains are gone. In between that host's power is read anew before every start: an old master
   that was switched on outside the pool may start its VMs from its old database.
@@ -24,7 +25,7 @@ from poolwarden_collector.core.followups.declare_dead import PENDING_MS, attache
 from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.core.model.events import OperatorSaid
 from poolwarden_collector.core.model.order_results import Outcome
-from poolwarden_collector.core.model.orders import Preconditions, StartVm
+from poolwarden_collector.core.model.orders import KIND_NAMES, Preconditions, StartVm
 from poolwarden_collector.core.model.refusal import Refused
 from poolwarden_collector.core.model.values import HostId, Ms, Role
 from poolwarden_collector.core.state import waiting_commands
@@ -34,9 +35,9 @@ from poolwarden_collector.core.state.order_delivery import ORDER_VALID_MS, answe
 from poolwarden_collector.core.state.snapshot import Snapshot
 from poolwarden_collector.core.state.transaction import Transaction
 
-PARALLEL = 2
 ANSWER_MS: Ms = 300_000
 LEARN_MS: Ms = 60_000
+STARTS = KIND_NAMES[StartVm]
 OVER = ("started", "running")
 WAITING = ("lost", "failed")
 
@@ -63,11 +64,11 @@ def command_start_lost(tx: Transaction, said: OperatorSaid, verdict: Verdict) ->
     if not vm_places.located(tx, [vm.vm for vm in lost]):
         waiting_commands.wait(tx, said, PENDING_MS)
         return ""
-    ready = [vm for vm in lost if vm.state in WAITING and vm_places.possible(tx, vm.vm)]
+    waiting = [vm for vm in lost if _waits(vm)]
+    ready = [vm for vm in waiting if vm_places.possible(tx, vm.vm)]
     if said.arg("dry_run"):
         return f"{len(ready)} of {len(lost)} lost VMs could start now" + ("; nothing was started" if ready else "")
     if not ready:
-        waiting = [vm for vm in lost if vm.state in WAITING]
         if not waiting:
             return f"{len(lost)} VMs are being started already"
         return Refused(
@@ -77,6 +78,11 @@ def command_start_lost(tx: Transaction, said: OperatorSaid, verdict: Verdict) ->
         text = f"{said.actor} has {vm.name} started, which was lost with {tx.name(vm.host)}"
         tx.note(Kind.START_INTENT, text, said.actor, vm=vm.vm, state="queued")
     return f"starting {len(ready)} of {len(lost)} lost VMs; poolwarden status POOL shows how far they are"
+
+
+def _waits(vm: LostVm) -> bool:
+    """May a person's word start it? Also one that the policy has queued, whatever holds it there."""
+    return vm.state in WAITING or (vm.state == "queued" and vm.by_policy)
 
 
 def too_late(pool: Snapshot, said: OperatorSaid) -> Refused:
@@ -147,7 +153,7 @@ def _forget(tx: Transaction, said: OperatorSaid, count: int) -> str:
 
 
 def _clear(tx: Transaction, host: HostId, text: str, actor: str = "poolwarden") -> None:
-    tx.note(Kind.LOST_VMS, text, actor, host=host, vms=[])
+    tx.note(Kind.LOST_VMS, text, actor, host=host, vms=[], over=True)
     tx.resolve_alerts(Matter.LOST, host, text)
 
 
@@ -167,14 +173,22 @@ def start_queued(tx: Transaction, verdict: Verdict) -> None:
         if vm.state == "starting":
             _learn_start(tx, vm)
     policy_starts.advance(tx, verdict)
-    under_way = sum(1 for vm in tx.record.after.lost.values() if vm.state == "starting")
+    under_way = _under_way(tx)
     for vm in sorted(tx.record.after.lost.values(), key=lambda each: each.name):
-        if vm.state == "queued" and under_way < PARALLEL and _start(tx, vm, verdict):
-            under_way += 1
+        if vm.state == "queued" and not under_way:
+            under_way = _start(tx, vm, verdict)
     waiting = [vm for vm in tx.record.after.lost.values() if vm.state == "lost" and _startable(tx, vm.host)]
     if any(vm_places.told_place(tx, vm.vm) is None for vm in waiting):
         vm_places.located(tx, [vm.vm for vm in waiting])
     _all_over(tx)
+
+
+def _under_way(pool: Snapshot) -> bool:
+    """Is a start under way at the master's agent? A domain that is there already is no answer; that nobody knows is."""
+    if any(vm.state == "starting" and pool.sent(vm.order) is None for vm in pool.record.after.lost.values()):
+        return True
+    starts = (sent for sent in pool.live.sent.values() if sent.kind == STARTS and sent.host == verified(pool))
+    return any(answer_of(pool, sent.host, sent.order_id) is None and pool.now - sent.at < ANSWER_MS for sent in starts)
 
 
 def _running_on(pool: Snapshot, vm: str) -> HostId:

@@ -19,7 +19,8 @@ Rules
 * Mode ``auto``, verdict Healthy, and nothing that would be asked: no pause, quiet time, announcement, HA, open
   question, drill, gap in the journal, nor an assumption that failed. The cool-down alone does not hold it.
 * Lower VM.order first; after each its VM.start_delay, which begins anew in another run of the collector. A start that
-  failed or whose end is not known is asked about, never tried again by itself, and holds no other.
+  failed or whose end is not known is asked about and never tried again by itself. It holds no other, nor does a VM
+  that something of its own stands against.
 """
 
 from __future__ import annotations
@@ -271,7 +272,10 @@ def _before(pool: Snapshot, vm: LostVm) -> bool:
         if not other.by_policy or wish is None or wish.order >= own:
             continue
         if other.state not in OVER:
-            return True
+            own_reason = _vm_refusal(pool, other)
+            if own_reason is None or own_reason.code is Cause.WAITING:
+                return True
+            continue
         ended = pool.live.policy_starts.ended.get(other.vm, pool.now)
         if other.state != "failed" and pool.now - ended < wish.delay:
             return True

@@ -28,7 +28,8 @@ class Designation:
 class DeadHost:
     """A host proven off in this boot, of which xapi is (to be) told; ``order`` is under way at ``master``.
 
-    ``own``: a failover's own power proof had it owed; a person may have asked for it to be done sooner (``by``).
+    ``own``: a failover's own power proof had it owed, and its list is not over; a person may have asked for it to be
+    done sooner (``by``).
     """
 
     host: HostId
@@ -170,15 +171,21 @@ def _lost_vms(after: Aftermath, entry: Entry) -> Aftermath:
         item["vm"]: LostVm(item["vm"], item["name"], host, seen=item.get("seen"), boot_id=boot)
         for item in entry.data["vms"]
     }
-    # What was tried by policy stays so when its host is listed again: nobody but a person has it tried anew. In another
-    # boot it is lost anew.
+    # What was tried by policy, or has run since, stays so when its host is listed again: nobody but a person has it
+    # tried anew. In another boot it is lost anew.
     before = (after.lost.get(vm) for vm in found)
     tried = {
         item.vm: _listed_again(item)
         for item in before
-        if item and item.host == host and item.by_policy and item.state != "lost" and item.boot_id in ("", boot)
+        if item and item.host == host and _tried_or_ran(item) and item.boot_id in ("", boot)
     }
-    return _of_dead(listed=True)(replace(after, lost={**kept, **found, **tried}), entry)
+    # A list that a person has forgotten, or of which everything has run since, is no policy's matter any more.
+    own = {"own": False} if entry.data.get("over") else {}
+    return _of_dead(listed=True, **own)(replace(after, lost={**kept, **found, **tried}), entry)
+
+
+def _tried_or_ran(item: LostVm) -> bool:
+    return item.state in ("started", "running") or (item.by_policy and item.state != "lost")
 
 
 def _listed_again(item: LostVm) -> LostVm:
