@@ -75,6 +75,11 @@ ALL = (
         "ip addr ; check cable, VLAN and DHCP; to set it anew: xsconsole, or xe-reset-networking",
     ),
     Cause(
+        "management-link",
+        "the management interface has an address and no link",
+        "ip link ; check cable and switch port of the management interface, and its bond",
+    ),
+    Cause(
         "xenstored",
         "xenstored does not run",
         "systemctl status xenstored ; it cannot be started anew beside running VMs: shut them down and reboot",

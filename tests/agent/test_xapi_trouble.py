@@ -258,6 +258,30 @@ def test_without_the_pools_certificates_no_master_is_reached():
     assert judge(log(start(7) + STORAGE), [], WAITS._replace(no_bundle=True)).cause == "unknown"
 
 
+def test_a_start_that_waits_for_its_management_interface():
+    said = "xapi: [debug||0 |server_init D:ab|xapi] %s\n"
+    asks, has = (
+        said % "Attempting to acquire a management IP address",
+        said % "Acquired management IP address: 10.0.0.2",
+    )
+    waits = "xapi: [debug||0 |server_init D:ab|xapi_mgmt_iface] wait_for_ip (IP=%s, connected:%s), waiting\n"
+    no_link, no_address = waits % ("10.0.0.2", "false"), waits % ("", "true")
+    cluster = (
+        "xapi: [debug||9 |wait for clustering IP R:1|xapi] Waiting for clustering IP on bridge xenbr1 (OpaqueRef:x)\n"
+    )
+    begun = start(7, "bringing up management interface")
+    assert judge(log(begun + asks + no_link), [], WAITS).cause == "management-link"
+    assert judge(log(begun + asks + no_link + no_address), [], WAITS).cause == "management-ip"
+    assert judge(log(begun + asks + waits % ("", "false")), [], WAITS).cause == "management-ip"
+    assert judge(log(begun + asks + waits % ("fd00::2", "false")), [], Around(ended_pid=7)).cause == "management-link"
+    # What an earlier attempt met is not what is waited for.
+    earlier = asks + has + dict(BY_ITS_WORDS)["talk-back"] + "\n"
+    assert judge(log(begun + earlier + asks + no_link), [], WAITS).cause == "management-link"
+    assert judge(log(begun + asks + no_link + has + STORAGE), [], WAITS).cause == "unknown"
+    assert judge(log(begun + asks + has + cluster + no_link), [], WAITS).cause == "unknown"
+    assert judge(log(begun + asks), [], WAITS).cause == "unknown"
+
+
 def test_a_start_goes_on_without_its_port_without_stunnel_and_without_an_address():
     for cause in ("port-80", "stunnel", "management-ip"):
         assert judge(log(start(7) + dict(BY_ITS_WORDS)[cause] + "\n" + STORAGE), [], WAITS).cause == cause
@@ -454,6 +478,7 @@ def test_every_cause_can_be_told_in_a_line_and_has_a_command():
         "config",
         "oom-killed",
         "pool-bundle",
+        "management-link",
         "unknown",
     }
     services = {"forkexecd", "xenopsd", "networkd", "squeezed"}

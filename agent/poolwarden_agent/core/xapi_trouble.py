@@ -123,6 +123,11 @@ _GAVE_UP_AS_MEMBER = "Failure in slave dbsync; slave will pause and then restart
 _BY_CERTIFICATES = ("stunnel", "certificate")
 _BY_BUNDLE = ("certificate", "master-unreachable")
 _OURS = re.compile(r" (?:xapi|stunnel)(?:\[\d{1,10}\])?: ")
+# A start waits for its management address, and for a link below it (xapi.ml, wait_for_management_ip_address;
+# xapi_mgmt_iface.ml, wait_for_ip, which waits for a cluster's address with the same words).
+_ASKS_FOR_ADDRESS = "Attempting to acquire a management IP address"
+_HAS_ADDRESS = "Acquired management IP address: "
+_NO_ADDRESS = re.compile(r"\Await_for_ip \(IP=(?P<address>\S*), connected:(?:true|false)\), waiting")
 _START = re.compile(r"\(Re\)starting xapi, pid: (\d{1,9})")  # xapi.ml, print_server_starting_message
 _STEP = re.compile(r"task \[(?:starting thread )?(.{1,100})\]\Z")  # startup.ml
 _FINISHED = "startup: startup sequence finished"
@@ -174,6 +179,18 @@ class _Start(object):
     @property
     def finished(self) -> bool:
         return any(_FINISHED in line.text for line in self.lines)
+
+    @property
+    def no_address(self) -> Optional[Tuple[str, Line]]:
+        """The cause for which it waits for its management interface, and the line that says so; None: it does not."""
+        latest = None
+        for line in reversed(self.lines):
+            found = _NO_ADDRESS.match(line.text)
+            if found is not None and latest is None:
+                latest = "management-link" if found.group("address") else "management-ip", line
+            if line.text.startswith((_HAS_ADDRESS, _ASKS_FOR_ADDRESS)):
+                return latest if line.text.startswith(_ASKS_FOR_ADDRESS) else None
+        return None
 
     @property
     def gave_up_as_member(self) -> bool:
@@ -288,6 +305,9 @@ def _of_start(start: _Start, around: Around) -> Optional[Trouble]:
         return _ended(fatal[0], [fatal[1]], start.step, around)
     if start.finished or not (start.pid or around.running):
         return None  # what is left of its log may be of days before its end
+    waits = start.no_address
+    if waits is not None:
+        return _found(waits[0], [waits[1]])
     said = _said(start, _ROOTS) or _said(start, _CONSEQUENCES)
     if said is None:
         return None
