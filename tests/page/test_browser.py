@@ -19,7 +19,8 @@ from selenium.webdriver.support.ui import WebDriverWait
 from tests.core.pool import POOL
 from tests.shell.many import uuid_of
 
-from poolwarden_collector.shell.page import live, streams, users
+from poolwarden_collector.core.model.entries import Entry
+from poolwarden_collector.shell.page import leaving, live, streams, users
 
 from .rig import PASSWORD, Site, paged, two_pools
 from .stories import failover_of, healed, renamed, write
@@ -200,6 +201,126 @@ def test_a_page_follows_the_collector_and_keeps_the_focus(hosted: Hosted, chromi
     finally:
         hosted.paused(POOL, None)
     until(chromium, lambda: "works in the cellar" not in chromium.find_element(By.TAG_NAME, "main").text)
+
+
+def test_who_is_typing_keeps_what_he_types_and_sees_what_changes(hosted: Hosted, chromium: webdriver.Chrome) -> None:
+    """A field that was left with the focus in it does not make the page an old one that looks like a new one."""
+    width(chromium, *WIDTHS[1])
+    chromium.get(f"{hosted.base}/")
+    field = chromium.find_element(By.NAME, "name")
+    field.send_keys("half of a na")
+    hosted.paused(POOL, "works in the attic")
+    try:
+        until(chromium, lambda: "PAUSED" in chromium.find_element(By.TAG_NAME, "main").text)
+        field.send_keys("me")
+        assert field.get_attribute("value") == "half of a name" and chromium.switch_to.active_element == field
+        assert len(chromium.find_elements(By.CSS_SELECTOR, "main h1")) == 1
+        assert len(chromium.find_elements(By.CSS_SELECTOR, "main table.pools")) == 1
+    finally:
+        hosted.paused(POOL, None)
+    until(chromium, lambda: "PAUSED" not in chromium.find_element(By.TAG_NAME, "main").text)
+
+
+def test_the_keyboard_stays_on_a_link_while_the_page_changes(hosted: Hosted, chromium: webdriver.Chrome) -> None:
+    chromium.get(f"{hosted.base}/pools/{POOL}")
+    chromium.execute_script("document.querySelector('.facts a[href^=\"/alerts\"]').focus()")
+    hosted.paused(POOL, "works on the roof")
+    try:
+        until(chromium, lambda: "works on the roof" in chromium.find_element(By.TAG_NAME, "main").text)
+        assert chromium.switch_to.active_element.text == "alerts"
+    finally:
+        hosted.paused(POOL, None)
+
+
+def test_a_failover_that_is_moved_through_goes_on_and_stays_where_it_was_moved_to(
+    hosted: Hosted, chromium: webdriver.Chrome
+) -> None:
+    chromium.get(hosted.base + pages()["failover"])
+    ranged = chromium.find_element(By.CSS_SELECTOR, ".range")
+    ranged.send_keys(Keys.HOME + Keys.ARROW_RIGHT)
+    then = chromium.find_element(By.CSS_SELECTOR, ".then").text
+    before = int(ranged.get_attribute("max"))
+    assert hosted.site is not None
+    last = [entry for entry in healed().journal if entry.failover][-1]
+    hosted.do(_committed(hosted.site, replace(last, text="something more")))
+    until(chromium, lambda: int(chromium.find_element(By.CSS_SELECTOR, ".range").get_attribute("max")) == before + 1)
+    assert ranged.get_attribute("value") == "1" and chromium.find_element(By.CSS_SELECTOR, ".then").text == then
+    assert chromium.switch_to.active_element == ranged
+    shown = [row for row in chromium.find_elements(By.CSS_SELECTOR, "tr[data-seq]") if row.is_displayed()]
+    assert len(shown) == 2
+    ranged.send_keys(Keys.END)
+    until(chromium, lambda: "something more" in chromium.find_element(By.CSS_SELECTOR, ".then").text)
+
+
+async def _committed(site: Site, entry: Entry) -> None:
+    site.parts.journal.commit(POOL, [entry])
+
+
+def test_what_cannot_be_shown_anew_is_said_to_be_old(hosted: Hosted, chromium: webdriver.Chrome) -> None:
+    chromium.get(f"{hosted.base}/pools/{POOL}")
+    assert hosted.site is not None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(leaving, "MOST_BYTES", 0)
+        hosted.paused(POOL, "works below")
+        until(chromium, lambda: "could not show this anew (503): what is shown is old" in link(chromium))
+        assert "works below" not in chromium.find_element(By.TAG_NAME, "main").text
+    try:
+        until(chromium, lambda: "works below" in chromium.find_element(By.TAG_NAME, "main").text)
+        until(chromium, lambda: not link(chromium))
+    finally:
+        hosted.paused(POOL, None)
+
+
+def link(driver: webdriver.Chrome) -> str:
+    return driver.find_element(By.ID, "link").text
+
+
+def test_not_every_window_takes_one_of_the_browsers_connections(hosted: Hosted, chromium: webdriver.Chrome) -> None:
+    """Six that listened would leave none to fetch what has changed."""
+    chromium.get(f"{hosted.base}/")
+    style = chromium.find_element(By.CSS_SELECTOR, 'link[rel="stylesheet"]').get_attribute("href")
+    first = chromium.current_window_handle
+    assert hosted.site is not None
+    streams_of = hosted.site.page.streams
+    until(chromium, lambda: len(streams_of) == 1)
+    chromium.switch_to.new_window("tab")
+    try:
+        until(chromium, lambda: len(streams_of) == 0)  # the other one is hidden
+        chromium.get(style)
+        held = chromium.execute_async_script(
+            "const done = arguments[0]; let left = 4;"
+            "for (let n = 0; n < 4; n++) navigator.locks.request('poolwarden-stream-' + n,"
+            "() => new Promise((end) => { window['end' + n] = end; left -= 1; if (!left) done('held'); }));"
+        )
+        assert held == "held"
+        chromium.switch_to.window(first)
+        chromium.get(f"{hosted.base}/")
+        hosted.paused(POOL, "works next door")  # it asks by itself, now and then
+        faster = "(() => { const now = performance.now.bind(performance); performance.now = () => now() * 50; })()"
+        chromium.execute_script(faster)
+        until(chromium, lambda: "PAUSED" in chromium.find_element(By.TAG_NAME, "main").text)
+        assert len(streams_of) == 0
+    finally:
+        hosted.paused(POOL, None)
+        for handle in chromium.window_handles:
+            if handle != first:
+                chromium.switch_to.window(handle)
+                chromium.close()
+        chromium.switch_to.window(first)
+
+
+def test_a_page_of_before_an_upgrade_loads_itself_anew(hosted: Hosted, chromium: webdriver.Chrome) -> None:
+    chromium.get(f"{hosted.base}/pools/{POOL}")
+    chromium.execute_script("window.before = 1")
+    assert hosted.site is not None
+    mine = hosted.site.page._page_hash
+    hosted.site.page._page_hash = "of-another-release"
+    try:
+        hosted.paused(POOL, "works")
+        until(chromium, lambda: chromium.execute_script("return window.before === undefined && document.body"))
+    finally:
+        hosted.site.page._page_hash = mine
+        hosted.paused(POOL, None)
 
 
 def test_a_page_says_when_it_is_old(hosted: Hosted, chromium: webdriver.Chrome) -> None:

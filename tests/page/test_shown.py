@@ -17,10 +17,11 @@ from tests.shell.many import host_of, uuid_of
 
 from poolwarden.v1 import operator_pb2 as pb
 from poolwarden_collector.cli.layout import Line
+from poolwarden_collector.cli.pages.journal import COPIED
 from poolwarden_collector.cli.pages.plan import plan_page
 from poolwarden_collector.cli.pages.pools import todo_lines
 from poolwarden_collector.shell.operators.access import EVERYTHING, Caller
-from poolwarden_collector.shell.page import asked, export
+from poolwarden_collector.shell.page import asked, evidence, export
 from poolwarden_collector.shell.page.asking import LOOKS, Asking, Refused, Viewer
 
 from .rig import Site, paged, two_pools
@@ -111,6 +112,106 @@ async def test_nobody_is_told_to_be_ready_while_a_failover_is_under_way(tmp_path
             assert "no: a failover is under way" in await site.get(path), path
 
 
+async def test_nothing_that_was_found_of_a_healthy_pool_stands_beside_its_failover(tmp_path: Path) -> None:
+    """What is dear to find is kept for a while, and not for a moment longer than it is true."""
+    pool = Guarded()
+    pool.run(90_000)
+    before, now = pool.pool, pool.now
+    pool.cut_power()
+    while pool.pool.record.failover is None:
+        pool.run(1_000)
+    async with paged(tmp_path, (before,)) as site:
+        roster = site.parts.service.roster
+        roster.now = lambda: now  # type: ignore[method-assign]
+        site.user("anna")
+        await site.sign_in("anna")
+        site.parts.journal.commit(POOL, pool.journal[:1])
+        text = words(await site.get(f"/pools/{POOL}"))
+        assert "healthy: host-1 is master" in text and "reads OFF" not in text and "It is lost already" not in text
+        roster.pools[POOL], now = pool.pool, pool.now
+        site.parts.journal.commit(POOL, pool.journal[1:])
+        site.page._live._kept.clear()  # a second later
+        text = words(await site.get(f"/pools/{POOL}"))
+        assert "FAILOVER of host-1 under way" in text and "It is lost already" in text
+        assert "now: FAILOVER of host-1 under way" in text and "now: healthy" not in text
+        assert "fence device power of host-1 reads OFF" in text and "The journal has none" not in text
+
+
+async def test_a_command_stands_alone_where_it_is_copied_from(site: Site) -> None:
+    text = await site.get(f"/pools/{uuid_of(0)}") + await site.get("/alerts?everything=1")
+    commands = [html.unescape(each) for each in re.findall(r"<code>(.*?)</code>", text)]
+    assert any(each.startswith("poolwarden confirm-fenced") for each in commands)
+    assert all(re.match(r"(poolwarden|xe|systemctl) ", each) for each in commands)
+    assert not [each for each in commands if " tells " in each]
+    from poolwarden_collector.shell.page.rendering import typed
+
+    assert typed("yes: poolwarden approve x-1.2 --yes") == ("yes:", "poolwarden approve x-1.2 --yes")
+    assert typed("no: poolwarden deny x-1.2") == ("no:", "poolwarden deny x-1.2")
+    assert typed("nothing yet; do not power host-1 on") == ("nothing yet; do not power host-1 on", "")
+    assert typed("yes: it is so") == ("yes: it is so", "")
+
+
+async def test_a_failover_shows_on_what_it_was_decided_and_what_proved_it(site: Site) -> None:
+    text = words(await site.get(f"/pools/{POOL}/failovers/{failover_of(healed())}"))
+    shown = text.partition("Evidence and proof")[2]
+    assert "decided: failover" in shown and "host-2 probe" in shown and "silent for" in shown
+    assert "bmc-1 read off, and off, 4.0 s apart (fake; fake)" in shown
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "",
+        "{",
+        "[1]",
+        '{"evidence": 1, "facts": [2]}',
+        '{"evidence": [1, {}, {"age_ms": "x", "text": [3]}, {"age_ms": true}, {"age_ms": -5}]}',
+        '{"facts": {"readings": [1, {"first": 2, "second": {"text": {"a": 1}}}, {"first": {"ended_ms": "x"}}]}}',
+    ],
+)
+async def test_what_an_entry_of_another_release_holds_is_shown_as_far_as_it_is_known(data: str) -> None:
+    entries = [pb.HistoryEntry(kind=kind, data=data) for kind in ("decided", "verdict", "proof", "closed")]
+    assert all(look.page for look in evidence.looks(entries))
+
+
+async def test_entries_that_came_with_a_pool_are_marked_on_the_timeline_and_in_files(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = site.page._views.entries
+
+    async def came(viewer: Viewer, wanted: asked.Asked) -> list[pb.HistoryEntry]:
+        found = await real(viewer, wanted)
+        for entry in found[:3]:
+            entry.copied = True
+        return found
+
+    path = f"/pools/{POOL}/failovers/{failover_of(healed())}"
+    assert " copied" not in await site.get(path) and "hollow" not in await site.get(path)
+    monkeypatch.setattr(site.page._views, "entries", came)
+    site.page._live._kept.clear()
+    text = await site.get(path)
+    marks = re.findall(r'<circle class="mark [a-z]+( copied)?" data-seq="(\d+)".*?<title>(.*?)</title>', text)
+    seqs = re.findall(r'<tr data-seq="(\d+)"', text)
+    assert {seq for copied, seq, _ in marks if copied} <= set(seqs[:3]) and any(copied for copied, _, _ in marks)
+    assert all((COPIED in said) == bool(copied) for copied, _, said in marks)
+    assert "3 of them came with the pool" in words(text)
+    then = words((await site.get(f"{path}?at={seqs[1]}")).partition('class="then">')[2].partition("</output>")[0])
+    assert then.startswith("after ") and then.endswith(COPIED)
+    then = words((await site.get(f"{path}?at={seqs[4]}")).partition('class="then">')[2].partition("</output>")[0])
+    assert COPIED not in then
+    rows = json.loads(await site.get(f"{path}/export.json"))
+    assert [row["copied"] for row in rows[:4]] == [True, True, True, False]
+    table = list(csv.DictReader(io.StringIO(await site.get(f"{path}/export.csv"))))
+    assert [row["copied"] for row in table[:4]] == ["True", "True", "True", "False"]
+
+
+async def test_a_pool_is_chosen_by_its_name_as_well(site: Site) -> None:
+    assert re.findall(r'class="kind">([^<]*)<', await site.get("/history?pool=lab&kind=closed")) == ["closed"]
+    assert "Died:" in words(await site.get("/alerts?everything=1&pool=lab"))
+    assert "there is no pool" in await site.get("/history?pool=nowhere", 404)
+    assert '<option value="closed">' in await site.get("/history")
+
+
 async def test_a_matrix_says_who_sees_whom(site: Site) -> None:
     text = await site.get(f"/pools/{uuid_of(1)}")
     rows = re.search(r'class="matrix">.*?</table>', text, re.DOTALL)
@@ -165,10 +266,10 @@ async def test_an_export_holds_each_entry(site: Site) -> None:
 
 
 async def test_no_cell_of_a_table_is_a_formula() -> None:
-    texts = ("=1+1", "+1", "-1", "@x", "plain")
+    texts = ("=1+1", "+1", "-1", "@x", "\n=1", "\uff1d1+1", "plain")
     _, body = export.as_csv(pb.HistoryEntry(text=text, kind="x") for text in texts)
     rows = list(csv.DictReader(io.StringIO(body.decode())))
-    assert [row["text"] for row in rows] == ["'=1+1", "'+1", "'-1", "'@x", "plain"]
+    assert [row["text"] for row in rows] == ["'=1+1", "'+1", "'-1", "'@x", "'\n=1", "'\uff1d1+1", "plain"]
 
 
 async def test_history_is_filtered_and_paged(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 ROWS = 100  # pools, or entries, on one page
-_MOST_TEXT = 64
+_MOST_TEXT, _MOST_NAME = 64, 256
 _MOST_ROWS = 2_000
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _WORD = re.compile(r"[A-Za-z0-9._:-]{1,80}")
-_WHEN = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,3})?)?)?")
+_WHEN = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,3})?)?)?", re.ASCII)
 LEVELS = ("waiting", "critical", "warning", "info", "good")
 
 
@@ -62,7 +62,9 @@ def asked(page: str, named: Mapping[str, str], query: Mapping[str, str]) -> Aske
         raise NoPage(f"there is no such page without its {missing[0]}")
     found: dict[str, str | int | bool] = {}
     for name, text in given.items():
-        found[name] = _value(name, text.strip())
+        # Of a list a pool is chosen as it is typed elsewhere: by its name as well.
+        named_so = name == "pool" and page not in _NAMED
+        found[name] = text.strip()[:_MOST_NAME] if named_so else _value(name, text.strip())
     return Asked(page, **found)  # type: ignore[arg-type]
 
 

@@ -43,55 +43,64 @@ def bar(percent: float, level: str, said: str) -> Markup:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """One thing on a timeline; ``lane``: which row, from 0; ``tone``: a class of page.css."""
+    """One thing on a timeline; ``lane``: which row, from 0; ``tone``: a class of page.css; ``copied``: it came with
+    its pool from another collector, and stands where it came."""
 
     number: int
     at_ms: int
     lane: int
     tone: str
     said: str
+    copied: bool = False
 
 
-def timeline(marks: Sequence[Mark], lanes: Sequence[str], said: str, upto: int) -> Markup:
-    """Marks in lanes over time, ms from the first one; those after the entry ``upto`` are faint (0: none is)."""
-    if not marks:
-        return Markup("")
-    left, wide, row = 110.0, 880.0, 26.0
-    high = row * len(lanes) + 24
-    last = max(1, max(mark.at_ms for mark in marks))
+_LEFT, _ACROSS, _ROW = 110.0, 880.0, 26.0
+
+
+def rails(marks: Sequence[Mark], lanes: Sequence[str], said: str) -> Markup:
+    """A timeline up to its marks: lanes over time, ms from the first one. To be followed by each ``mark`` and the end
+    of the SVG, part by part: a failover that stood for days has thousands."""
+    high = _ROW * len(lanes) + 24
     out = [
         Markup('<svg class="timeline" viewBox="0 0 1000 {h:.0f}" role="img" aria-label="{said}">').format(
             h=high, said=printable(said)
         )
     ]
     for number, lane in enumerate(lanes):
-        y = row * number + row / 2
+        y = _ROW * number + _ROW / 2
         out.append(
             Markup(
-                '<text class="lane" x="0" y="{t:.0f}">{lane}</text>'
+                '<text class="lane" x="6" y="{t:.0f}">{lane}</text>'
                 '<line class="rail" x1="{l}" x2="{r}" y1="{y}" y2="{y}"/>'
-            ).format(t=y + 4, lane=lane, l=left, r=left + wide, y=y)
+            ).format(t=y + 4, lane=lane, l=_LEFT, r=_LEFT + _ACROSS, y=y)
         )
+    last = lasts_ms(marks)
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
-        x = left + wide * share
         out.append(
             Markup('<text class="tick" x="{x:.0f}" y="{y:.0f}" text-anchor="{a}">{s:.1f} s</text>').format(
-                x=x, y=high - 4, s=last * share / 1000, a="end" if share == 1 else "middle"
+                x=_LEFT + _ACROSS * share, y=high - 4, s=last * share / 1000, a="end" if share == 1 else "middle"
             )
         )
-    for mark in marks:
-        faint = " later" if upto and mark.number > upto else ""
-        out.append(
-            Markup(
-                '<circle class="mark {tone}{faint}" data-seq="{n}" cx="{x:.1f}" cy="{y:.1f}" r="6">'
-                "<title>{said}</title></circle>"
-            ).format(
-                tone=mark.tone,
-                faint=faint,
-                n=mark.number,
-                x=left + wide * mark.at_ms / last,
-                y=row * mark.lane + row / 2,
-                said=printable(mark.said),
-            )
-        )
-    return Markup("").join([*out, Markup("</svg>")])
+    return Markup("").join(out)
+
+
+def lasts_ms(marks: Sequence[Mark]) -> int:
+    """How long the whole of it is."""
+    return max([1, *(mark.at_ms for mark in marks)])
+
+
+def mark(each: Mark, last_ms: int, upto: int) -> Markup:
+    """One on its lane; faint where it is after the entry ``upto`` (0: none is)."""
+    faint = " later" if upto and each.number > upto else ""
+    return Markup(
+        '<circle class="mark {tone}{faint}{copied}" data-seq="{n}" cx="{x:.1f}" cy="{y:.1f}" r="6">'
+        "<title>{said}</title></circle>"
+    ).format(
+        tone=each.tone,
+        faint=faint,
+        copied=" copied" if each.copied else "",
+        n=each.number,
+        x=_LEFT + _ACROSS * each.at_ms / last_ms,
+        y=_ROW * each.lane + _ROW / 2,
+        said=printable(each.said),
+    )

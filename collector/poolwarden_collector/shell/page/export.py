@@ -22,8 +22,11 @@ COLUMNS = (
     "actor",
     "text",
     "data",
+    "collector",
+    "copied",
 )
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# With those that a spreadsheet of East Asia takes for the same.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def as_json(entries: Iterable[pb.HistoryEntry]) -> tuple[str, bytes]:

@@ -29,7 +29,8 @@ from poolwarden_collector.shell.page import charts
 HERE = Path(__file__).parent
 LEVEL_WORDS = {"critical": "critical", "warning": "warning", "info": "notice", "good": "healthy"}
 TONES = {"good": "good", "warn": "warning", "bad": "critical", "dim": "dim", "strong": "strong", "": ""}
-_COMMANDS = ("poolwarden ", "xe ", "systemctl ", "yes: ", "no: ")
+_COMMANDS = ("poolwarden ", "xe ", "systemctl ")
+_ANSWERS = ("yes: ", "no: ")  # before the command that gives it
 
 
 def _shown(value: object) -> object:
@@ -47,9 +48,11 @@ def ago(ms: int) -> Markup:
     return Markup('<span class="ago">{}</span>').format(span(ms))
 
 
-def is_command(text: str) -> bool:
-    """Is it typed in a shell?"""
-    return text.startswith(_COMMANDS)
+def typed(text: str) -> tuple[str, str]:
+    """What is said before a command, and the command alone: that is what is copied from a page and typed."""
+    said = next((word for word in _ANSWERS if text.startswith(word)), "")
+    rest = text[len(said) :].strip()
+    return (said.strip(), rest) if rest.startswith(_COMMANDS) else (text, "")
 
 
 def environment() -> Environment:
@@ -64,9 +67,8 @@ def environment() -> Environment:
     )
     made.globals.update(since=since, ago=ago, charts=charts, tones=TONES, level_words=LEVEL_WORDS, copied_words=COPIED)
     # safety: of a sheet alone (live.py), which was made here and is escaped already.
-    made.filters.update(span=span, size=size, clock=clock, fragment=Markup)
-    made.tests.update(line=lambda block: isinstance(block, Line), table=lambda block: isinstance(block, Table),
-                      command=is_command)  # fmt: skip
+    made.filters.update(span=span, size=size, clock=clock, typed=typed, fragment=Markup)
+    made.tests.update(line=lambda block: isinstance(block, Line), table=lambda block: isinstance(block, Table))
     return made
 
 

@@ -115,6 +115,8 @@ class PageServer:
         self._exports = asyncio.Semaphore(EXPORTS)
         self._static = static_files()
         self._by_name = {file.name: file for file in self._static.values()}
+        # A page that is open since before an upgrade has its script of then for the parts of now: it loads itself anew.
+        self._page_hash = hashlib.sha256(" ".join(sorted(self._by_name)).encode()).hexdigest()[:16]
         self._connections: Connections | None = None
         self._task: asyncio.Task[None] | None = None
         self.listening = asyncio.Event()
@@ -239,14 +241,13 @@ class PageServer:
                 async with asyncio.timeout(ANSWER_WITHIN_S):
                     sheet = await self._live.sheet(viewer, wanted)
                 if request.query.get("part") == "main":
-                    return await self._leaving.taken(
-                        request, _html(sheet.html, sheet.status, {"X-Sheet": sheet.number})
-                    )
+                    told = {"X-Sheet": sheet.number, "X-Page": self._page_hash}
+                    return await self._leaving.taken(request, _html(sheet.html, sheet.status, told))
                 text = self._rendering.short(
                     "frame.html",
                     **self._around(request, viewer),
                     main=sheet,
-                    asked=wanted,
+                    page_of=self._page_hash,
                     events=_events_of(wanted, sheet.number),
                 )
                 return await self._leaving.taken(request, _html(text, sheet.status))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from poolwarden.v1 import operator_pb2 as pb
+from poolwarden_collector.cli.pages.journal import COPIED
 from poolwarden_collector.shell import clock
 from poolwarden_collector.shell.page.charts import Mark
 
@@ -60,7 +61,7 @@ def story(entries: Sequence[pb.HistoryEntry], at: int) -> dict[str, Any]:
     """For the template: each entry with the ms since the first one, marks, and where ``at`` stands among them."""
     elapsed = _elapsed(entries)
     marks = [
-        Mark(entry.seq, ms, _LANE_OF[entry.kind], TONES.get(entry.kind, "plain"), _said(entry, ms))
+        Mark(entry.seq, ms, _LANE_OF[entry.kind], TONES.get(entry.kind, "plain"), said(entry, ms), entry.copied)
         for entry, ms in zip(entries, elapsed, strict=True)
         if entry.kind in _LANE_OF
     ]
@@ -74,13 +75,16 @@ def story(entries: Sequence[pb.HistoryEntry], at: int) -> dict[str, Any]:
         "at": at,
         "earlier": numbers[place - 1] if at and place > 0 else (numbers[-2] if not at and len(numbers) > 1 else 0),
         "later": numbers[place + 1] if at and place + 1 < len(numbers) else 0,
-        "now_entry": entries[place] if entries and place >= 0 else None,
-        "now_ms": elapsed[place] if elapsed and place >= 0 else 0,
+        "then": said(entries[place], elapsed[place]) if entries and place >= 0 else "",
+        "copied": sum(entry.copied for entry in entries),
     }
 
 
-def _said(entry: pb.HistoryEntry, ms: int) -> str:
-    return f"{ms / 1000:.1f} s, {entry.kind}: {entry.text}"
+def said(entry: pb.HistoryEntry, ms: int) -> str:
+    """One entry where it stands alone: of a mark, and of the place that the timeline was moved to."""
+    who = f"{entry.actor}: " if entry.actor not in ("", "poolwarden") else ""
+    copied = f" {COPIED}" if entry.copied else ""
+    return f"after {ms / 1000:.1f} s, {entry.kind}: {who}{entry.text}{copied}"
 
 
 def _elapsed(entries: Sequence[pb.HistoryEntry]) -> list[int]:

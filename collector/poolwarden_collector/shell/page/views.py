@@ -4,7 +4,8 @@ Rules
 -----
 * Nothing here judges or counts anew: a verdict, a headline, a reason is what the interface says.
 * What is dear to find and changes slowly (what would happen if the master died, copies, trends, earlier failovers) is
-  found anew every ``SLOW_S`` seconds; the state of a pool each time.
+  found anew every ``SLOW_S`` seconds, and at once where the pool stands otherwise than it did: nothing that was found
+  of a healthy pool stands beside its failover. While something goes on there it lasts ``HASTY_S`` seconds.
 """
 
 from __future__ import annotations
@@ -33,13 +34,14 @@ from poolwarden_collector.cli.pages.pools import (
     seconded_lines,
     todo_lines,
 )
+from poolwarden_collector.core.model.entries import Kind
 from poolwarden_collector.shell import clock
-from poolwarden_collector.shell.page import timeline
+from poolwarden_collector.shell.page import evidence, timeline
 from poolwarden_collector.shell.page.asked import ROWS, Asked, NoPage
 from poolwarden_collector.shell.page.asking import Asking, Viewer
 from poolwarden_collector.shell.store.telemetry import Telemetry
 
-SLOW_S = 15.0
+SLOW_S, HASTY_S = 15.0, 2.0
 _KEPT = 2_000  # slow answers
 TREND_MS = 24 * 3_600_000
 TOOK_ROLE = ("master-observed", "master-named", "promoted")
@@ -119,8 +121,9 @@ class Views:
     async def _pool(self, viewer: Viewer, asked: Asked) -> Made:
         reply = await self._asking.ask(viewer, "Status", pb.StatusRequest(pool=asked.pool))
         pool = reply.pools[0]
-        plan = await self._plan(viewer, asked.pool)
-        why = await self._slowly(viewer, ("explain", asked.pool), lambda: self._explain(viewer, asked.pool))
+        stands, lasts_s = _stands(pool), _lasts_s(pool)
+        plan = await self._plan(viewer, pool)
+        why = await self._why(viewer, pool)
         said = headline(pool)
         values = {
             **self._shared(reply, pool),
@@ -131,8 +134,11 @@ class Views:
             "copies": {copy.host_uuid: copy for copy in why.copies},
             "since_at": await self._master_since(viewer, pool.pool_uuid, pool.master_uuid) if pool.master_uuid else "",
             "trends": await self._slowly(viewer, ("trends", asked.pool), lambda: self._trends(pool), 60.0),
-            "past": await self._slowly(viewer, ("past", asked.pool), lambda: self._past(viewer, asked.pool)),
+            "past": await self._slowly(
+                viewer, ("past", asked.pool, stands), lambda: self._past(viewer, asked.pool), lasts_s
+            ),
             "tests": await self._slowly(viewer, ("tests", asked.pool), lambda: self._tests(viewer, asked.pool)),
+            "seen": {host.host_uuid: {probe.target_uuid: probe for probe in host.probes} for host in pool.hosts},
         }
         return Made("pool.html", f"{_name(pool)}: {said.text}", values, pool.situation.level)
 
@@ -155,17 +161,23 @@ class Views:
             "severities": SEVERITY_TONES,
         }
 
-    async def _plan(self, viewer: Viewer, pool: str) -> pb.PlanReply:
+    async def _plan(self, viewer: Viewer, pool: pb.PoolStatus) -> pb.PlanReply:
         async def find() -> pb.PlanReply:
-            reply: pb.PlanReply = await self._asking.ask(viewer, "Plan", pb.PlanRequest(pool=pool))
+            reply: pb.PlanReply = await self._asking.ask(viewer, "Plan", pb.PlanRequest(pool=pool.pool_uuid))
             return reply
 
-        found: pb.PlanReply = await self._slowly(viewer, ("plan", pool), find)
+        what = ("plan", pool.pool_uuid, _stands(pool))
+        found: pb.PlanReply = await self._slowly(viewer, what, find, _lasts_s(pool))
         return found
 
-    async def _explain(self, viewer: Viewer, pool: str) -> pb.ExplainReply:
-        reply: pb.ExplainReply = await self._asking.ask(viewer, "Explain", pb.ExplainRequest(pool=pool))
-        return reply
+    async def _why(self, viewer: Viewer, pool: pb.PoolStatus) -> pb.ExplainReply:
+        async def find() -> pb.ExplainReply:
+            reply: pb.ExplainReply = await self._asking.ask(viewer, "Explain", pb.ExplainRequest(pool=pool.pool_uuid))
+            return reply
+
+        what = ("explain", pool.pool_uuid, _stands(pool))
+        found: pb.ExplainReply = await self._slowly(viewer, what, find, _lasts_s(pool))
+        return found
 
     async def _trends(self, pool: pb.PoolStatus) -> dict[str, list[tuple[int, int]]]:
         """Free bytes of ``/`` of its hosts; nothing where telemetry cannot be read."""
@@ -191,11 +203,13 @@ class Views:
         if not entries:
             raise NoPage("the journal has no failover of that number in this pool")
         is_open = pool.HasField("failover") and pool.failover.id == asked.failover
-        values = self._shared(reply, pool) | timeline.story(entries, asked.at)
-        values |= {"entries": entries, "is_open": is_open, "expected": {}, "asked": asked}
+        values = self._shared(reply, pool) | await asyncio.to_thread(timeline.story, entries, asked.at)
+        values |= {"entries": entries, "is_open": is_open, "expected": {}, "why": [], "asked": asked}
+        values["looks"] = await asyncio.to_thread(evidence.looks, entries)
         if is_open:
-            plan = await self._plan(viewer, asked.pool)
+            plan = await self._plan(viewer, pool)
             values["expected"] = {phase.name: phase.expected_ms for phase in plan.phases}
+            values["why"] = explain_page(await self._why(viewer, pool))[1:]
         title = f"{_name(pool)}: failover {asked.failover}"
         return Made("failover.html", title, values, pool.situation.level if is_open else "good")
 
@@ -213,6 +227,7 @@ class Views:
             "older_until": entries[-1].at.removesuffix("Z") if more and reply.asked else "",
             "missing": reply.asked,
             "asked": asked,
+            "kinds": KINDS,
         }
         return Made("history.html", "History", values)
 
@@ -240,7 +255,7 @@ class Views:
     # ------------------------------------------------------------------------------------------------ kept for a while
 
     async def _slowly(
-        self, viewer: Viewer, what: tuple[str, ...], find: Callable[[], Awaitable[Any]], lasts_s: float = SLOW_S
+        self, viewer: Viewer, what: tuple[Any, ...], find: Callable[[], Awaitable[Any]], lasts_s: float = SLOW_S
     ) -> Any:
         """What was found within ``lasts_s``, for whoever may see the same pools; else it is found now."""
         # safety: by the viewer's own scope: what was found for one who sees more is never shown to one who sees less.
@@ -259,7 +274,23 @@ class Views:
 
 
 SEVERITIES = ("critical", "warning", "info")
+KINDS = tuple(sorted(kind.value for kind in Kind))
 POOLS_OF_ONE = 200  # of one collector that are named
+
+
+def _stands(pool: pb.PoolStatus) -> tuple[Any, ...]:
+    """How the pool stands, without the ages: what was found of it is of the past where this has changed."""
+    steps = tuple((step.name, step.state) for step in pool.failover.steps) if pool.HasField("failover") else ()
+    hosts = tuple((host.host_uuid, host.power, host.xapi, is_heard(host)) for host in pool.hosts)
+    asked = pool.question.id if pool.HasField("question") else ""
+    now = (pool.verdict, pool.mode, pool.paused, pool.term, pool.master_uuid, pool.failover.id, pool.failover.blocked)
+    return (*now, steps, hosts, asked)
+
+
+def _lasts_s(pool: pb.PoolStatus) -> float:
+    """For how long what was found of it is shown."""
+    goes_on = pool.HasField("failover") or pool.HasField("question") or pool.situation.level == "critical"
+    return HASTY_S if goes_on else SLOW_S
 
 
 def _counted_anew(entries: list[pb.HistoryEntry]) -> list[pb.HistoryEntry]:

@@ -1,11 +1,13 @@
 // Keeps the page as it is at the collector. Without this script a reload does the same.
 "use strict";
 (() => {
-  const SILENT_MS = 25000, ANEW_MS = 60000, ASKED_MS = 15000;
+  const SILENT_MS = 25000, ANEW_MS = 60000, ASKED_MS = 15000, TAKES_MS = 20000, PLACES = 4;
   const main = document.getElementById("main"), link = document.getElementById("link"), news = document.getElementById("news");
-  const events = document.body.dataset.events;
+  const { events, page } = document.body.dataset;
   let source = null, heard = performance.now(), made = performance.now(), fetching = false, again = false;
   let asking = false; // no stream is to be had: the page is asked for instead, now and then
+  let owed = 0; // since when the collector shows something else than what is here; 0: it does not
+  let failed = ""; // why the page could not be had anew, the last time
 
   // ---- ages that go on, in the words of the collector
   const UNITS = [[86400000, "d"], [3600000, "h"], [60000, "min"]];
@@ -16,10 +18,13 @@
   const tick = () => {
     const passed = performance.now() - made;
     for (const age of document.querySelectorAll(".since")) age.textContent = span(Number(age.dataset.ms) + passed);
-    const silent = performance.now() - heard;
-    const old = Boolean(events) && silent > SILENT_MS + (asking ? ASKED_MS : 0);
-    if (old) link.textContent = "The collector has not been heard for " + span(silent) + ": what is shown is old.";
-    if (link.hidden === old) link.hidden = !old;
+    const now = performance.now(), silent = now - heard, late = owed ? now - owed : 0;
+    let text = "";
+    if (events && silent > SILENT_MS + (asking ? ASKED_MS : 0)) text = "The collector has not been heard for " + span(silent) + ": what is shown is old.";
+    else if (failed) text = failed + ": what is shown is old. It is tried again.";
+    else if (late > SILENT_MS) text = "Something has changed " + span(late) + " ago and could not be had yet: what is shown is old.";
+    if (link.textContent !== text) link.textContent = text;
+    link.hidden = !text;
   };
 
   // ---- what matters stands in the title as well, and is read out when it changes
@@ -32,26 +37,56 @@
   };
 
   // ---- a new main part in the place of the old one; what has the focus or stands open stays so
+  const twin = (active) => { // finds in the new part what had the focus in the old one
+    if (!active || !main.contains(active)) return () => null;
+    if (active.id) return () => document.getElementById(active.id);
+    if (active.tagName === "SUMMARY") return () => main.querySelector("#" + CSS.escape(active.parentNode.id) + " > summary");
+    const like = active.tagName === "A" ? 'a[href="' + CSS.escape(active.getAttribute("href")) + '"]' : active.tagName + '[aria-label="' + CSS.escape(active.getAttribute("aria-label") || "") + '"]';
+    const number = [...main.querySelectorAll(like)].indexOf(active);
+    return () => main.querySelectorAll(like)[number] || null;
+  };
+  // What is being typed into, or moved, stays where it is: everything around it is put in anew.
+  const around = (old, anew, kept, its) => {
+    const here = [...old.childNodes].find((each) => each.contains(kept)), there = [...anew.childNodes].find((each) => each.contains(its));
+    const before = [], after = [];
+    let place = before;
+    for (const each of [...anew.childNodes]) { if (each === there) place = after; else place.push(each); }
+    for (const each of [...old.childNodes]) if (each !== here) each.remove();
+    here.before(...before);
+    here.after(...after);
+    if (here !== kept && there !== its) around(here, there, kept, its);
+  };
+  const put = (anew) => {
+    const open = new Set([...main.querySelectorAll("details[open][id]")].map((each) => each.id));
+    const shut = new Set([...main.querySelectorAll("details:not([open])[id]")].map((each) => each.id));
+    const place = [...main.querySelectorAll(".scroll")].map((each) => each.scrollLeft);
+    const active = document.activeElement, focus = twin(active);
+    const like = main.contains(active) && active.matches("input, select") ? [".filters", ".scrub"].find((each) => active.closest(each)) : null;
+    const its = like ? anew.querySelector(like) : null;
+    if (its) around(main, anew, active.closest(like), its);
+    else {
+      main.replaceChildren(...anew.childNodes);
+      const found = focus();
+      if (found) found.focus({ preventScroll: true });
+    }
+    main.querySelectorAll("details[id]").forEach((each) => { if (open.has(each.id)) each.open = true; else if (shut.has(each.id)) each.open = false; });
+    main.querySelectorAll(".scroll").forEach((each, number) => { each.scrollLeft = place[number] || 0; });
+  };
   const fresh = async () => {
     if (fetching) { again = true; return; }
     fetching = true;
     try {
-      const address = new URL(location.href);
+      const address = new URL(location.href), began = performance.now();
       address.searchParams.set("part", "main");
-      const reply = await fetch(address, { credentials: "same-origin", cache: "no-store", redirect: "manual" });
+      const reply = await fetch(address, { credentials: "same-origin", cache: "no-store", redirect: "manual", signal: AbortSignal.timeout(TAKES_MS) });
       if (reply.status === 403 || reply.type === "opaqueredirect") { location.reload(); return; }
+      if (reply.status >= 500) { failed = "The collector could not show this anew (" + reply.status + ")"; again = true; return; }
+      if (page !== (reply.headers.get("X-Page") || page)) { location.reload(); return; }
       const text = await reply.text();
-      const open = new Set([...main.querySelectorAll("details[open][id]")].map((each) => each.id));
-      const shut = new Set([...main.querySelectorAll("details:not([open])[id]")].map((each) => each.id));
-      const focus = document.activeElement && document.activeElement.id;
-      if (main.contains(document.activeElement) && ["INPUT", "SELECT"].includes(document.activeElement.tagName)) { again = true; return; }
-      const place = [...main.querySelectorAll(".scroll")].map((each) => each.scrollLeft);
-      const held = new DOMParser().parseFromString(text, "text/html");
-      main.replaceChildren(...held.body.childNodes);
-      main.querySelectorAll("details[id]").forEach((each) => { if (open.has(each.id)) each.open = true; else if (shut.has(each.id)) each.open = false; });
-      main.querySelectorAll(".scroll").forEach((each, number) => { each.scrollLeft = place[number] || 0; });
-      if (focus && document.getElementById(focus)) document.getElementById(focus).focus({ preventScroll: true });
+      put(new DOMParser().parseFromString(text, "text/html").body);
       made = heard = performance.now();
+      if (owed < began) owed = 0;
+      failed = "";
       dress(); scrub(); tick();
     } catch (error) {
       again = true; // the collector is away: the line above the page says so
@@ -60,47 +95,73 @@
     }
   };
 
-  const listen = () => {
-    if (source || document.hidden || !events) return;
+  // ---- a browser has six connections for one collector, in all its windows: some of them listen, the others ask
+  const place = async () => {
+    for (let number = 0; navigator.locks && number < PLACES; number += 1) {
+      const leave = await new Promise((done) => {
+        navigator.locks.request("poolwarden-stream-" + number, { ifAvailable: true }, (lock) => {
+          if (lock) return new Promise(done);
+          done(null);
+          return null;
+        }).catch(() => done(null));
+      });
+      if (leave) return leave;
+    }
+    return navigator.locks ? null : () => {};
+  };
+  let leave = null, opening = false;
+  const hush = () => { if (source) source.close(); source = null; if (leave) leave(); leave = null; };
+  const later = () => { asking = true; setTimeout(listen, 30000 + Math.random() * 30000); };
+  const listen = async () => {
+    if (source || opening || document.hidden || !events) return;
+    opening = true;
+    leave = await place();
+    opening = false;
+    if (!leave) { later(); return; }
+    if (document.hidden) { hush(); return; }
     source = new EventSource(events);
     source.addEventListener("beat", () => { heard = performance.now(); asking = false; });
-    source.addEventListener("state", () => { heard = performance.now(); fresh(); });
+    source.addEventListener("state", () => { heard = performance.now(); owed = owed || heard; fresh(); });
     source.addEventListener("gone", () => location.reload());
     // Refused for good (a browser tries again by itself where a connection is lost): too many pages are open.
     source.addEventListener("error", () => {
       if (!source || source.readyState !== EventSource.CLOSED) return;
-      source = null; asking = true;
-      setTimeout(listen, 30000 + Math.random() * 30000);
+      hush(); later();
     });
   };
-  // A tab that nobody looks at keeps no stream: a browser has six for a collector.
+  // A tab that nobody looks at keeps no stream.
   document.addEventListener("visibilitychange", () => {
-    if (document.hidden) { if (source) source.close(); source = null; }
+    if (document.hidden) hush();
     else { heard = performance.now(); fresh(); listen(); }
   });
 
   // ---- a failover as it was after each entry
+  let chosen = Number(new URL(location.href).searchParams.get("at") || 0); // the last entry that is shown; 0: all are
   const scrub = () => {
     const range = main.querySelector(".range");
     if (!range) return;
-    const rows = [...main.querySelectorAll(".entries tr[data-seq]")], then = main.querySelector(".then");
+    const rows = [...main.querySelectorAll(".entries tr[data-seq]")], number = (each) => Number(each.dataset.seq);
     range.hidden = false;
+    range.max = String(rows.length - 1);
+    range.value = String(chosen ? Math.max(0, rows.filter((row) => number(row) <= chosen).length - 1) : rows.length - 1);
     main.querySelectorAll(".scrub a").forEach((each) => { each.hidden = true; });
-    const show = () => {
-      const place = Number(range.value), upto = Number(rows[place].dataset.seq);
-      rows.forEach((row) => row.classList.toggle("later", Number(row.dataset.seq) > upto));
-      main.querySelectorAll(".mark").forEach((mark) => mark.classList.toggle("later", Number(mark.dataset.seq) > upto));
-      const row = rows[place];
-      const said = "T+" + (Number(row.dataset.ms) / 1000).toFixed(1) + " s " + row.querySelector(".kind").textContent + ": " + row.lastElementChild.textContent;
-      then.textContent = said;
-      range.setAttribute("aria-valuetext", said);
-    };
-    const at = Number(new URL(location.href).searchParams.get("at") || 0);
-    if (at) range.value = String(Math.max(0, rows.filter((row) => Number(row.dataset.seq) <= at).length - 1));
-    range.addEventListener("input", show);
-    show();
+    const row = rows[Number(range.value)], upto = number(row);
+    rows.forEach((each) => each.classList.toggle("later", number(each) > upto));
+    main.querySelectorAll(".mark").forEach((each) => each.classList.toggle("later", number(each) > upto));
+    const said = "after " + (Number(row.dataset.ms) / 1000).toFixed(1) + " s, " + row.querySelector(".kind").textContent + ": " + row.lastElementChild.textContent;
+    main.querySelector(".then").textContent = said;
+    range.setAttribute("aria-valuetext", said);
   };
+  main.addEventListener("input", (event) => {
+    const range = event.target;
+    if (!range.matches(".range")) return;
+    const rows = main.querySelectorAll(".entries tr[data-seq]"), at = Number(range.value);
+    chosen = at < rows.length - 1 ? Number(rows[at].dataset.seq) : 0;
+    scrub();
+  });
 
+  const here = new URL(location.href);
+  if (here.searchParams.has("again")) { here.searchParams.delete("again"); history.replaceState(null, "", here); }
   setInterval(tick, 1000);
   setInterval(() => { if (!document.hidden && (again || performance.now() - made > (asking ? ASKED_MS : ANEW_MS))) { again = false; fresh(); } }, 2000 + Math.random() * 2000);
   dress(); scrub(); listen();
