@@ -385,6 +385,21 @@ DOUBLED, UNDERSCORES, BARE = (OWN.replace("-", between) for between in ("--", "_
         ({"name": "Is 'i' there"}, "\u0131s '\u0130' there", "name-0000"),
         ({"name": "payroll"}, "payroll-web1 x_payroll payrolls", "name-0001-web1 x_name-0001 payrolls"),
         ({"names": ["E", "payroll"]}, "payroll", "name-0001"),
+        ({"collector": "watch-fra"}, "watch-fra has it", "name-0001 has it"),
+        ({"assigner": "watch-fra"}, "watch-fra has it", "name-0001 has it"),
+        ({"accepted_by": "Anna"}, "anna said yes", "name-0001 said yes"),
+        ({"device": "ilo-fra1"}, "read OFF by ilo-fra1", "read OFF by name-0001"),
+        ({"unplugged_srs": ["gold lun"]}, "without gold lun", "without name-0001"),
+        ({"where": "nas7:/srv/payroll"}, "nas7:/srv/payroll, nas7", "name-0002:name-0001, name-0002"),
+        ({"where": "[fd00::7]:/srv/payroll"}, "[fd00::7]:/srv/payroll", "[2001:db8::1]:name-0001"),
+        ({"iscsi_targets": ["iqn.2001-05.com.test:gold"]}, "at iqn.2001-05.com.test:gold", "at name-0001"),
+        (["C", "LocalRepository", {"running": ["T", "payroll"]}], "payroll", "name-0001"),
+        (["C", "LocalRepository", {"others": ["T", "payroll"]}], "payroll", "name-0001"),
+        (["C", "RoleFacts", {"running": ["E", "Role", "payroll"]}], "payroll", "payroll"),
+        ({"text": "to anna.b@corp.test"}, "by anna.b of corp.test", "by name-0001 of name-0002"),
+        ({"text": "to root@corp.test"}, "root, corp.test", "root, name-0001"),
+        ({"text": "getty@tty1.service"}, "getty@tty1.service", "getty@tty1.service"),
+        ({"text": "192.0.2.7"}, "ip-192-0-2-7 192_0_2_7 2026-11-30-02", "ip-198-18-0-1 198_18_0_1 2026-11-30-02"),
     ],
 )  # fmt: skip
 def test_what_is_replaced_is_replaced_in_every_form(record: dict[str, Any], line: str, shown: str) -> None:
@@ -402,6 +417,16 @@ def test_a_list_that_looks_like_a_value_of_the_core_is_replaced_like_any_other()
     told_again = redaction.record(told)
     assert told_again["vms"] == ["B", "name-0002"] and told_again["words"][1:] == ["name-0002", redaction.text(OWN)]
     assert told_again["hosts"] == {"name-0001": 1} and told_again["payroll"] == 2, "a field's name is none of theirs"
+
+
+def test_whose_journal_an_entry_stands_in_is_a_name(tmp_path: Path) -> None:
+    entry = api.HistoryEntry(seq=7, kind="verdict", text="Healthy, says watch-fra", data="{}", collector="watch-fra")
+    alert = api.Alert(key="k", title="t", body="told by WATCH-FRA", raised_at="2026-01-01", collector="watch-muc")
+    found = Gathered(Asked(since="2026-01-01"), api.StatusReply(), [entry], [], [alert], [], {})
+    write_files(tmp_path, found, lambda _: b"", {}, redact=True)
+    for path in tmp_path.rglob("*"):
+        assert path.is_dir() or not re.search("watch-(fra|muc)", path.read_text(), re.I), path
+    assert json.loads((tmp_path / "entries.json").read_text())[0]["collector"].startswith("name-")
 
 
 def test_a_decision_that_this_version_cannot_read_is_left_out_of_a_redacted_archive(tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ def _entry(entry: api.HistoryEntry, text: Callable[[str], str], record: Callable
     shown.CopyFrom(entry)
     data = loads(entry.data)
     shown.data = json.dumps(record(data), ensure_ascii=False) if data is not None else text(entry.data)
-    for name in ("pool_uuid", "pool_name", "failover", "actor", "text"):
+    for name in ("pool_uuid", "pool_name", "failover", "actor", "text", "collector"):
         setattr(shown, name, text(getattr(entry, name)))
     return shown
 

@@ -2,11 +2,12 @@
 
 Rules
 -----
-* What is replaced: UUIDs, IPv4 and IPv6 addresses, MAC addresses, and every name that the records hold as one: of
-  pools, hosts, sites, people, VMs, storage, serial numbers, addresses by name. A host's name goes with the domain
-  behind it.
+* What is replaced: UUIDs, IPv4 and IPv6 addresses, MAC addresses, addresses of mail, and every name that the records
+  hold as one: of pools, hosts, sites, people, collectors, VMs, storage and where it lies, fence devices, serial
+  numbers, addresses by name. A host's name goes with the domain behind it.
 * They are replaced in every form in which a log has them: a UUID of the device mapper (dashes doubled) or without
-  dashes, a MAC address with dashes or bare, a name as JSON, XML and addresses of the web write it.
+  dashes, a MAC address with dashes or bare, an IPv4 address with dashes (ip-192-0-2-7), a name as JSON, XML and
+  addresses of the web write it.
 * In what hosts kept of their logs (``log``) a name is replaced as a part of a longer word as well: payroll-web1.
 * All files are read before any is written: a name that one file alone knows as such is replaced in all.
 * What stands for them keeps their order and their form (a UUID for a UUID, an address for an address), so that a
@@ -38,10 +39,21 @@ _UUID_OR_BEGIN = re.compile(
 _MAC = re.compile(r"(?<![0-9a-fA-F:-])[0-9a-fA-F]{2}([:-])(?:[0-9a-fA-F]{2}\1){4}[0-9a-fA-F]{2}(?![0-9a-fA-F:-])")
 _BARE_MAC = re.compile(r"(?<![0-9a-fA-F-])[0-9a-fA-F]{12}(?![0-9a-fA-F-])")
 _V4 = re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.]*\d)")
+_DASHED_V4 = re.compile(r"(?<!\d)\d{1,3}([-_])(?:\d{1,3}\1){2}\d{1,3}(?!\d)")
 _V6 = re.compile(r"(?<![0-9A-Za-z:.])[0-9A-Za-z]{0,40}(?::[0-9A-Za-z]{0,40}){2,20}(?![0-9A-Za-z])")
 _NAME_KEYS = re.compile(
-    r"(?:.*_)?(?:name|names|serial|hostname|label|address|addresses|server)|actor|by|site|vendor_serial", re.I
+    r"(?:.*_)?(?:name|names|serials?|hostname|label|address|addresses|servers?|by|actor|users?|operators?)|vendor_serial"
+    r"|site|collectors?|owner|assigner|prefer|never_promote|devices?|unplugged_srs|iscsi_targets|others",
+    re.I,
 )
+# Where storage lies: a server and a path, each a name by itself.
+_PLACE_KEY = "where"
+_PLACE = re.compile(r"([^:/\s]*|\[[^\]]*\]):(/.*)")
+# Of a core's value: under this key its class alone says that names are there.
+_NAMES_OF = {"LocalRepository": "running"}
+_MAIL = re.compile(r"(?<![\w.+-])([\w.+-]{1,64})@((?:[A-Za-z0-9-]{1,63}\.){1,8}([A-Za-z]{2,}))(?![\w-])")
+# What systemd calls an instance of a unit (getty@tty1.service) is no address of mail.
+_UNITS = frozenset(("device", "mount", "path", "scope", "service", "slice", "socket", "swap", "target", "timer"))
 _FIELD = re.compile(r"[a-z][a-z0-9_]*")  # how the contract and the core name what they tell
 _FULL_NAME = re.compile(r"[A-Za-z0-9-]+\.((?:[A-Za-z0-9-]+\.)+[A-Za-z]{2,})")
 _KEPT_V4 = tuple(ipaddress.ip_network(text) for text in ("127.0.0.0/8", "0.0.0.0/32", "255.255.255.255/32"))
@@ -52,7 +64,8 @@ SHORTEST_NUMBER = 6  # digits of a serial number; a shorter number is in every s
 WORDS = frozenset(
     (
         "agent", "all", "collector", "dom0", "false", "healthy", "host", "local", "master", "member", "name", "no",
-        "none", "off", "on", "pool", "poolwarden", "root", "test", "true", "unknown", "xapi", "yes",
+        "none", "off", "on", "operator", "policy", "pool", "poolwarden", "root", "test", "true", "unknown", "user",
+        "xapi", "yes",
         "collector's authority",
     )
 )  # fmt: skip
@@ -81,6 +94,10 @@ class Redaction:
         self._macs.update(_colons(found[0]) for found in _MAC.finditer(text))
         self._v4.update(found for found in _V4.findall(text) if _is_v4(found))
         self._v6.update(found[1] for each in _V6.findall(text) if (found := _v6_in(each)) is not None)
+        for who, where, last in _MAIL.findall(text):
+            if last.lower() not in _UNITS:
+                self.name(who)
+                self.name(where)
 
     def name(self, text: str) -> None:
         """This is a name."""
@@ -100,10 +117,14 @@ class Redaction:
         if isinstance(value, dict):
             for inner, item in value.items():
                 named = _NAME_KEYS.fullmatch(inner) is not None
+                place = _PLACE.fullmatch(item) if inner == _PLACE_KEY and isinstance(item, str) else None
+                for part in place.groups() if place is not None else ():
+                    self.name(part.strip("[]"))
                 self.learn_record(item, "name" if named or (key and isinstance(item, str)) else "", packed)
         elif isinstance(value, list):
             if _is_core(value):
                 self.learn_record(value[2], "", True)
+                self.learn_record(value[2].get(_NAMES_OF.get(str(value[1]), "")), "name", True)
             elif not packed:
                 for item in value:
                     self.learn_record(item, key)
@@ -150,6 +171,7 @@ class Redaction:
         text = _MAC.sub(self._mac, text)
         text = _BARE_MAC.sub(self._mac, text)
         text = _V4.sub(lambda found: self._map.get(found[0], found[0]), text)
+        text = _DASHED_V4.sub(self._v4_name, text)
         text = _V6.sub(self._address, text)
         return self._name.sub(self._named, text)
 
@@ -167,6 +189,10 @@ class Redaction:
     def _mac(self, found: re.Match[str]) -> str:
         stands = self._map.get(_colons(found[0]))
         return found[0] if stands is None else stands.replace(":", found[1] if found.re is _MAC else "")
+
+    def _v4_name(self, found: re.Match[str]) -> str:
+        stands = self._map.get(found[0].replace(found[1], "."))
+        return found[0] if stands is None else stands.replace(".", found[1])
 
     def _address(self, found: re.Match[str]) -> str:
         inner = _v6_in(found[0])
