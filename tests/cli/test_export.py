@@ -19,6 +19,7 @@ from tests.core.pool import POOL, Guarded
 
 from poolwarden.v1 import operator_pb2 as api
 from poolwarden_collector.cli.main import run
+from poolwarden_collector.cli.pages.journal import COPIED
 from poolwarden_collector.core.state.decision_input import opened
 from poolwarden_collector.export.archive import write_files
 from poolwarden_collector.export.capsule_contents import BIGGEST, members
@@ -427,6 +428,24 @@ def test_whose_journal_an_entry_stands_in_is_a_name(tmp_path: Path) -> None:
     for path in tmp_path.rglob("*"):
         assert path.is_dir() or not re.search("watch-(fra|muc)", path.read_text(), re.I), path
     assert json.loads((tmp_path / "entries.json").read_text())[0]["collector"].startswith("name-")
+
+
+def test_what_came_with_a_pool_is_said_to_have_been_recorded_before(tmp_path: Path) -> None:
+    """Its time in the journal is that of its coming."""
+    told = [
+        api.HistoryEntry(seq=seq, at="2026-01-01T00:00:00Z", kind="verdict", text=text, data="{}", copied=seq == 1)
+        for seq, text in ((1, "came <with> it"), (2, "seen here"))
+    ]
+    write_files(
+        tmp_path,
+        Gathered(Asked(pool=POOL), api.StatusReply(), told, [], [], [], {}),
+        lambda _: b"",
+        {},
+        redact=False,
+    )
+    for name, text in (("timeline.txt", "came <with> it"), ("timeline.html", "came &lt;with&gt; it")):
+        page = (tmp_path / name).read_text()
+        assert page.count(COPIED) == 1 and f"{text} {COPIED}" in page
 
 
 def test_a_decision_that_this_version_cannot_read_is_left_out_of_a_redacted_archive(tmp_path: Path) -> None:

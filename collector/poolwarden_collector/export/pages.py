@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from poolwarden_collector.cli.pages.journal import COPIED
 from poolwarden_collector.core.report.timeline import Moment, Timeline, since
 from poolwarden_collector.shell.plain_text import printable
 
@@ -62,7 +63,8 @@ def timeline_text(told: Timeline) -> Iterator[str]:
 
 
 def _said(moment: Moment) -> str:
-    return printable(f"{moment.actor}: {moment.text}" if moment.actor else moment.text)
+    earlier = f" {COPIED}" if moment.copied else ""
+    return printable(f"{moment.actor}: {moment.text}" if moment.actor else moment.text) + earlier
 
 
 def evidence_text(looks: Iterable[Look]) -> Iterator[str]:

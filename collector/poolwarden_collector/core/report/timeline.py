@@ -67,6 +67,7 @@ class Moment:
     text: str
     failover: str
     replay: int | None  # a decision that can be made again from its stored input: the number for `poolwarden replay`
+    copied: bool  # it came with the pool: its time is that of coming, and the owner of before had recorded it
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,7 @@ def _moment(entry: Told, first: Told | None) -> Moment:
         text=entry.text,
         failover=entry.failover,
         replay=_replay(entry),
+        copied=bool(getattr(entry, "copied", False)),  # the store's row knows nothing of it
     )
 
 
