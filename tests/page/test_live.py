@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -110,6 +111,20 @@ async def test_who_watches_is_told_of_another_number_and_ages_are_no_change(
         site.parts.service.roster.pools[uuid_of(1)] = replace(pool, record=replace(pool.record, paused="works"))
         async with asyncio.timeout(20):
             assert await waiting != sheet.number
+
+
+async def test_ages_in_sentences_are_no_change_either(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or each page of a pool would be fetched by everybody whenever what is kept of it is found anew."""
+    pool = Asked("pool", pool=uuid_of(1))
+    now = 73_000
+    site.parts.service.roster.now = lambda: now  # type: ignore[method-assign]
+    sheet = await site.page._live._make(ME, pool)
+    now += 1_900
+    site.page._views._slow.clear()
+    later = await site.page._live._make(ME, pool)
+    ages = [re.findall(r"\d+(?:\.\d)? s ago", each.html) for each in (sheet, later)]
+    assert ages[0] and ages[0] != ages[1] and later.number == sheet.number
+    assert "host-1" in live._AGES.sub("", "host-1 s") and live._AGES.sub("", "term 2 s, 3 hosts") == "term , 3 hosts"
 
 
 async def test_streams_are_counted(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

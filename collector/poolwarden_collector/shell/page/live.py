@@ -38,7 +38,10 @@ MOST = 512  # sheets that are kept
 MOST_TEXT = 64 << 20  # characters of all of them: a sheet has some MB where a pool or a failover is big
 SPREAD_S = 2.0  # over which many watchers are told
 AT_ONCE = 4  # made at a time
-_AGES = re.compile(r'<span class="(?:since|ago)"[^>]*>[^<]*</span>|<time[^>]*>[^<]*</time>')
+_AGES = re.compile(
+    r'<span class="(?:since|ago)"[^>]*>[^<]*</span>|<time[^>]*>[^<]*</time>'
+    r"|(?<![\w.-])\d+(?:\.\d+)? (?:ms|s|min|h|d)\b"  # in a sentence: "read on 16 s ago"
+)
 
 _log = logging.getLogger(__name__)
 Key = tuple[frozenset[PoolId] | None, Asked]

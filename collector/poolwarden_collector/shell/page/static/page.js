@@ -1,7 +1,7 @@
 // Keeps the page as it is at the collector. Without this script a reload does the same.
 "use strict";
 (() => {
-  const SILENT_MS = 25000, ANEW_MS = 60000, ASKED_MS = 15000, TAKES_MS = 20000, PLACES = 4;
+  const SILENT_MS = 25000, ANEW_MS = 60000, HASTY_MS = 10000, ASKED_MS = 15000, TAKES_MS = 20000, PLACES = 4;
   const main = document.getElementById("main"), link = document.getElementById("link"), news = document.getElementById("news");
   const { events, page } = document.body.dataset;
   let source = null, heard = performance.now(), made = performance.now(), fetching = false, again = false;
@@ -163,6 +163,8 @@
   const here = new URL(location.href);
   if (here.searchParams.has("again")) { here.searchParams.delete("again"); history.replaceState(null, "", here); }
   setInterval(tick, 1000);
-  setInterval(() => { if (!document.hidden && (again || performance.now() - made > (asking ? ASKED_MS : ANEW_MS))) { again = false; fresh(); } }, 2000 + Math.random() * 2000);
+  // Ages in sentences are no change that the collector tells of: where something goes on they are had anew more often.
+  const lasts = () => main.querySelector("section.now.critical") ? HASTY_MS : asking ? ASKED_MS : ANEW_MS;
+  setInterval(() => { if (!document.hidden && (again || performance.now() - made > lasts())) { again = false; fresh(); } }, 2000 + Math.random() * 2000);
   dress(); scrub(); listen();
 })();
