@@ -61,6 +61,13 @@ async def test_the_address_of_anothers_pool_is_that_of_none(site: Site) -> None:
     ):  # fmt: skip
         theirs, none = [NUMBER.sub("", await site.get(form.format(each), 404)) for each in (POOL, nobodys)]
         assert theirs.replace(POOL, nobodys) == none, form
+    for form in (
+        "/history?pool={}",
+        "/alerts?pool={}",
+        "/history/export.json?pool={}",
+    ):  # by its name, and nearly by it
+        theirs, none = [NUMBER.sub("", await site.get(form.format(each), 404)) for each in ("pool-0000", "pool-0009")]
+        assert theirs.replace("pool-0000", "pool-0009") == none and "lab" not in re.sub(r"label", "", none), form
     mine = await site.get(f"/pools/{uuid_of(1)}/failovers/{failover_of(healed())}", 404)
     assert "no failover of that number" in mine
 

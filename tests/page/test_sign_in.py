@@ -7,6 +7,7 @@ import base64
 import contextlib
 import json
 import re
+import ssl
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -249,6 +250,23 @@ async def test_every_answer_has_its_headers(site: Site) -> None:
         text = await site.get(path)
         assert not re.search(r"<style|<script(?![^>]*src=)|\sstyle=|\son[a-z]+=|javascript:", text), path
         assert not re.search(r'(?:src|href|action)="(?!/(?!/)|\?|#)', text), path  # nothing is loaded from elsewhere
+
+
+@pytest.mark.parametrize(
+    "sent", [b"<script>alert(1)</script>\r\n\r\n", b"GET / HTTP/1.1\r\nX: y\r\n\r\n", b"GET /x\r\n\r\n"]
+)
+async def test_what_is_no_http_is_answered_with_the_same_headers(site: Site, sent: bytes) -> None:
+    """By our server's name, and not by what it is made of; nothing that was sent is repeated."""
+    context = ssl.create_default_context(cafile=str(site.folder / "tls/ca.pem"))
+    reader, writer = await asyncio.open_connection("127.0.0.1", site.page.port, ssl=context)
+    writer.write(sent)
+    async with asyncio.timeout(20):
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        told = dict(line.split(": ", 1) for line in head.splitlines()[1:] if line)
+        body = await reader.readexactly(int(told["Content-Length"]))
+    writer.close()
+    assert {name: told.get(name) for name in headers.ALWAYS} == headers.ALWAYS and told["Cache-Control"] == "no-store"
+    assert told["Server"] == "poolwarden" and "aiohttp" not in head and b"script" not in body
 
 
 async def test_tries_to_sign_in_are_rationed_by_address_and_by_name() -> None:

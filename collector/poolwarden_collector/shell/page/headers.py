@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from aiohttp import web
 
 CONTENT = "; ".join(
@@ -36,3 +38,18 @@ async def put(request: web.Request, response: web.StreamResponse) -> None:
     response.headers.update(ALWAYS)
     response.headers.setdefault("Cache-Control", PRIVATE)
     response.headers["Server"] = "poolwarden"
+
+
+class Protocol(web.RequestHandler):
+    """What is no HTTP is answered by aiohttp itself, before anything of ours: it says so in our words, with these
+    headers, and repeats nothing of what was sent."""
+
+    __slots__ = ()
+
+    def handle_error(self, *args: Any, **kwargs: Any) -> web.StreamResponse:
+        """The answer; the connection ends after it."""
+        status = super().handle_error(*args, **kwargs).status
+        told = {**ALWAYS, "Cache-Control": PRIVATE, "Server": "poolwarden"}
+        response = web.Response(status=status, text="this cannot be served\n", headers=told)
+        response.force_close()
+        return response

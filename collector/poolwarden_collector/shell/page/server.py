@@ -22,6 +22,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
@@ -61,6 +62,7 @@ _TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _log = logging.getLogger(__name__)
 _unheard = logging.getLogger(f"{__name__}.http")  # what is no HTTP would be written down by whoever sends it
 _unheard.disabled = True
+_HEARING: dict[str, Any] = {"access_log": None, "logger": _unheard, "keepalive_timeout": 30.0, "lingering_time": 1.0}
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -137,14 +139,8 @@ class PageServer:
     # ------------------------------------------------------------------------------------------------ serving
 
     async def _serve(self) -> None:
-        runner = web.AppRunner(
-            self._app(),
-            access_log=None,
-            logger=_unheard,
-            keepalive_timeout=30.0,
-            lingering_time=1.0,
-            handler_cancellation=True,  # nothing is made on, or told, for who is gone
-        )
+        # safety: nothing is made on, or told, for who is gone.
+        runner = web.AppRunner(self._app(), handler_cancellation=True, **_HEARING)
         await runner.setup()
         try:
             while True:
@@ -187,8 +183,10 @@ class PageServer:
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
         listener = socket.create_server((settings.host, settings.port), family=family, backlog=128)
         listener.setblocking(False)
-        assert runner.server is not None
-        self._connections = Connections(runner.server, context, CONNECTIONS, "page")
+        loop, server = asyncio.get_running_loop(), runner.server
+        assert server is not None
+        hears = partial(headers.Protocol, server, loop=loop, **_HEARING)
+        self._connections = Connections(hears, context, CONNECTIONS, "page")
         accepting = asyncio.ensure_future(self._connections.accept(listener))
         self.port = listener.getsockname()[1]
         self.listening.set()
