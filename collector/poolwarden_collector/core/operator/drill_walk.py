@@ -64,6 +64,7 @@ LIMITS: dict[Phase, Ms] = {
 # Where a host is declared dead only once xapi has it not live, that alone takes up to 630 s (ocaml/xapi/db_gc.ml).
 DECLARED_WITHIN_MS: Ms = 1_200_000
 TOLD_AFTER_MS: Ms = 600_000
+READS_ON_WITHIN_MS: Ms = 180_000  # a device that lost its own power with the host's boots for a minute or two
 ENABLE_AFTER_MS: Ms = 20_000  # xapi enables a host by itself some time after its start
 
 
@@ -276,9 +277,14 @@ def _reads_on(tx: Transaction, walk: Walk, verdict: Verdict) -> None:
     host = walk.step.host
     if host in tx.record.after.switches:
         return
-    agent = tx.heard(host)
-    if view(tx, host).power is Power.ON or (agent is not None and agent.hello.boot_id != walk.step.before):
+    agent, seen = tx.heard(host), view(tx, host)
+    if seen.power is Power.ON:
         _to(tx, walk, Phase.HEARD)
+    elif agent is not None and agent.hello.boot_id != walk.step.before:
+        # It lives, and is brought back. A device that does not see that has not passed.
+        if tx.now - walk.since(tx) >= READS_ON_WITHIN_MS:
+            says = "reads OFF" if seen.power is Power.OFF else f"does not read ON: {seen.why}"
+            _to(tx, walk, Phase.HEARD, f"it has booted, and its power {says}")
     elif walk.over(tx):
         name = tx.name(host)
         _left_off(tx, walk, f"it does not read ON: poolwarden fence on {name}")
