@@ -37,7 +37,7 @@ def three() -> api.CollectorsReply:
     a.pools.add(pool_uuid=POOL, name="silver", advised="hall-b", stays="a failover is open")
     b = reply.collectors.add(agents=3, draining=True, right_left_ms=5_000, machine="collector-b.example.com")
     b.asked.CopyFrom(api.Asked(collector="hall-b", answered=True, pools=0))
-    c = reply.collectors.add(agents=16)
+    c = reply.collectors.add(agents=16, told_age_ms=4_200)
     c.asked.CopyFrom(SILENT)
     reply.unowned.add(pool_uuid=POOL, name="copper", advised="hall-b")
     reply.etcd.add(endpoint="https://192.0.2.21:2379", healthy=True, version="3.4.23", leader=True, bytes=2_097_152)
@@ -59,6 +59,7 @@ hall-b     draining   0      3       0.0 s  5.0 s  collector-b.example.com
 hall-c     no answer  0      16      -      -      -
 
   hall-a: silver is to go to hall-b, and stays for now: a failover is open
+  hall-c: pools and agents as of 4.2 s ago, from etcd
   hall-c: nobody answers at 192.0.2.12:7444
   nobody is in charge of: copper (for hall-b)
   etcd https://192.0.2.21:2379: 3.4.23, 2.0 MiB, leads
@@ -68,7 +69,8 @@ etcd was looked at 0.4 s ago; hall-a was asked
         "",
     )
     assert poolwarden("collectors", "--check").status == 1
-    assert poolwarden("collectors", "--json").json["collectors"][1]["draining"] is True
+    said = poolwarden("collectors", "--json").json["collectors"]
+    assert said[1]["draining"] is True and [each["told_age_ms"] for each in said] == [0, 0, 4_200]
 
 
 def test_one_collector_says_so_in_one_line(fake: FakeCollector, poolwarden: Call) -> None:

@@ -46,6 +46,7 @@ async def test_who_is_there_and_what_is_missing(tmp_path: Path) -> None:
         assert "Collector test" in words(await site.get(f"/pools/{uuid_of(0)}"))
         said = words(await site.get("/collectors"))
         assert "collector hall-c does not answer: nobody answers at 127.0.0.1:1 do:" in said
+        assert "1 4.2 s ago" in said, "of whom is silent also the age of what etcd has of him"
         assert "is to go to hall-c , stays for now: a failover is open" in said
         assert "http://192.0.2.21:2379" in said and "3.4.23, 2.0 MiB, leads" in said
         # Who sees some pools sees these, and of etcd nothing.

@@ -66,6 +66,9 @@ class PlayedNeighbours:
     def looked_age_ms(self) -> int:
         return 300
 
+    def told_age_ms(self, collector: str) -> int:
+        return 4_200
+
     async def look(self) -> Overview:
         if self.etcd.away:
             raise Unavailable("etcd: no endpoint answers")

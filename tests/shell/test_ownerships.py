@@ -20,14 +20,15 @@ from poolwarden_collector.shell.cluster import assignment, commits, membership, 
 from poolwarden_collector.shell.cluster.commit_text import Unreadable
 from poolwarden_collector.shell.cluster.etcd import Put, Txn, carry_out
 from poolwarden_collector.shell.cluster.handover import NotReleased, Released
-from poolwarden_collector.shell.cluster.membership import Membership
+from poolwarden_collector.shell.cluster.membership import Membership, Right
 from poolwarden_collector.shell.loop import ownership_alerts, ownerships, shared_service
 from poolwarden_collector.shell.loop import ready as on
 from poolwarden_collector.shell.loop.neighbourhood import Neighbourhood
 from poolwarden_collector.shell.loop.ownership_alerts import OwnershipAlerts
 from poolwarden_collector.shell.loop.ownerships import Ownerships
+from poolwarden_collector.shell.loop.scouts import BACK_WITHIN_MS
 
-from .rig import POOL, until
+from .rig import HOSTS, POOL, until
 from .shared import AGAIN_S, OTHER, One, Two
 
 pytestmark = pytest.mark.asyncio
@@ -429,12 +430,13 @@ async def test_one_that_drains_gives_its_pools_up_goes_on_and_takes_them_again(
         a, b = await them.another("a"), await them.another("b")
         await them.know(POOL, OTHER)
         owners = await them.settled(POOL, OTHER)
-        view = Neighbourhood(a.collector.to, them.names, a.ownerships, a.service, lambda: 7)
+        view = Neighbourhood(a.collector.to, them.names, a.ownerships, a.service, lambda: 7, lambda _: 4_200)
         view.drain(True)
         await until(lambda: b.owned == {POOL, OTHER})
         seen = await view.look()
         assert seen.members["a"].draining and {held.by for held in seen.owners.values()} == {"b"}
         assert view.assigner() in ("a", "b")
+        assert view.told_age_ms("b") == 4_200, "since its last sign there"
         assert view.why_stays(POOL) == "this collector does not own the pool"
         assert await view.give(POOL, "b") == "this collector does not own the pool"
         b.service.roster.sites = {"": Blind("2 of 2 pools there have changed their collector", 0, False, young=True)}
@@ -444,12 +446,34 @@ async def test_one_that_drains_gives_its_pools_up_goes_on_and_takes_them_again(
         view.drain(False)
         knows = (a.ownerships, b.ownerships)
         await until(lambda: all(each.newest and not each.newest.seen.members["a"].draining for each in knows))
-        mine = Neighbourhood(b.collector.to, them.names, b.ownerships, b.service, lambda: 7)
+        mine = Neighbourhood(b.collector.to, them.names, b.ownerships, b.service, lambda: 7, lambda _: 0)
+        mine._ownerships.looked_at = clock.awake_or_not_ms() - 60_000
+        assert mine.told_age_ms("a") >= 60_000, "who cannot read etcd knows of no newer sign"
         assert await mine.give(POOL, "nobody") == "nobody is no collector that is there and takes pools"
         assert await mine.give(POOL, "a") == ""
         await until(lambda: a.owned == {POOL} and b.owned == {OTHER})
         assert owners.keys() == {POOL, OTHER}
         await until(lambda: a.ownerships.newest is not None and view.overview() is a.ownerships.newest.seen)
+
+
+async def test_after_the_right_is_back_whoever_was_sent_away_has_time_to_come_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with company(tmp_path, monkeypatch) as them:
+        a = await them.another("a")
+        roster, over = a.roster, a.roster.quiet_until(POOL)
+        a.ownerships._cut_off()
+        assert roster.quiet_until(POOL) == over and not roster.cut_off
+        right = Right(0, "its lease is over")
+        a.ownerships._right = lambda: right  # type: ignore[method-assign]
+        roster.right = lambda: right.why_not
+        for scouts, ms in (({}, 0), ({POOL: HOSTS[0]}, BACK_WITHIN_MS)):
+            roster.scouts = scouts
+            a.ownerships._cut_off()
+            assert roster.cut_off and roster.acts_from == roster.now() + ms and roster.quiet_until(POOL) == over
+        right, roster.now = Right(1), lambda: over
+        roster.acts_from = over + 5
+        assert roster.quiet_until(POOL) == over + 5
 
 
 async def test_nothing_is_begun_by_a_process_that_outlives_the_right(

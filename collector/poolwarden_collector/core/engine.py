@@ -219,8 +219,8 @@ def _say_verdict(tx: Transaction, verdict: Verdict) -> None:
         ]
         text = f"{verdict.word}: {sentence}"
         tx.note(Kind.VERDICT, text, verdict=verdict.word, before=tx.live.verdict.word, evidence=evidence)
-        if tx.live.verdict.word == Verdict.POOL_DARK.word and not tx.quiet:
-            # The site may have lost its power: members often boot before their master does.
+        if tx.live.verdict.word == Verdict.POOL_DARK.word and tx.now >= tx.quiet_until:
+            # The site may have lost its power, and etcd with it: members often boot before their master does.
             backoff.begin_grace(tx)
         tx.change(ToldVerdict, word=verdict.word, since=tx.now, sentence=sentence)
         if verdict is Verdict.VANISHED:

@@ -68,4 +68,5 @@ def one_of(
     right = lambda: membership.right(clock.awake_or_not_ms()).why_not  # noqa: E731
     sites = SiteWatch(etcd, names, membership, service.silence, clock.mono_ms, right)
     service.judge_by(sites.braked)
-    return Several(etcd, service, ownerships, Neighbourhood(etcd, names, ownerships, service, agents), sites, sessions)
+    neighbours = Neighbourhood(etcd, names, ownerships, service, agents, sites.last_sign_ms)
+    return Several(etcd, service, ownerships, neighbours, sites, sessions)

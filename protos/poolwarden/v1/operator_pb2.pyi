@@ -142,6 +142,7 @@ class CollectorStatus(google.protobuf.message.Message):
     POOLS_FIELD_NUMBER: builtins.int
     IN_DOUBT_FIELD_NUMBER: builtins.int
     MACHINE_FIELD_NUMBER: builtins.int
+    TOLD_AGE_MS_FIELD_NUMBER: builtins.int
     @property
     def asked(self) -> global___Asked: ...
     draining: builtins.bool
@@ -163,6 +164,8 @@ class CollectorStatus(google.protobuf.message.Message):
         """of those it has not heard from etcd whether their last step counts"""
     machine: builtins.str
     """where it runs: its machine's name"""
+    told_age_ms: builtins.int
+    """Where it has not answered: how old its agents and pools are, which stand in etcd: since its last sign there."""
     def __init__(
         self,
         *,
@@ -176,9 +179,10 @@ class CollectorStatus(google.protobuf.message.Message):
         pools: collections.abc.Iterable[global___OwnedPool] | None = ...,
         in_doubt: collections.abc.Iterable[builtins.str] | None = ...,
         machine: builtins.str = ...,
+        told_age_ms: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing_extensions.Literal["asked", b"asked"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["agents", b"agents", "asked", b"asked", "draining", b"draining", "in_doubt", b"in_doubt", "lag_ms", b"lag_ms", "machine", b"machine", "pools", b"pools", "right", b"right", "right_left_ms", b"right_left_ms", "up_ms", b"up_ms"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["agents", b"agents", "asked", b"asked", "draining", b"draining", "in_doubt", b"in_doubt", "lag_ms", b"lag_ms", "machine", b"machine", "pools", b"pools", "right", b"right", "right_left_ms", b"right_left_ms", "told_age_ms", b"told_age_ms", "up_ms", b"up_ms"]) -> None: ...
 
 global___CollectorStatus = CollectorStatus
 

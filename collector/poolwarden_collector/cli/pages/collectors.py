@@ -95,6 +95,8 @@ def state_of(each: "api.CollectorStatus", assigner: str) -> Piece:
 
 def _remarks(each: "api.CollectorStatus") -> Page:
     name, page = each.asked.collector, list[Line]()
+    if not each.asked.answered:
+        page.append(Line(f"pools and agents as of {span(each.told_age_ms)} ago, from etcd", "dim", 2, f"{name}: "))
     for text in (each.asked.why_not, each.right, each.asked.stalled, each.asked.blind):
         if text:
             page.append(Line(text, "bad", indent=2, label=f"{name}: "))

@@ -135,6 +135,9 @@ REASONS: dict[Cause, Meaning] = {
     Cause.TAKEN_OVER: Meaning(
         "another collector had the pool until just now", "wait for the seconds it names; start agents that it names"
     ),
+    Cause.NO_RIGHT: Meaning(
+        "etcd does not answer this collector, so nobody is known to act", "bring back etcd: `poolwarden collectors`"
+    ),
     Cause.BLIND: Meaning("the collector's own network is down", "mend it"),
     Cause.YOUNG_SITE: Meaning("most pools of the site had another collector until just now", "wait a minute"),
     Cause.OBSERVE: Meaning("mode observe: nothing is done or asked", "set mode ask or auto"),

@@ -170,9 +170,11 @@ def command_refusal(pool: Snapshot) -> Reason | None:
 
 
 def quiet_time(pool: Snapshot) -> Reason:
-    """The collector has only just started, or has only just taken this pool over."""
-    return takeover.refusal(pool) or Reason(
-        Cause.QUIET_TIME, f"start-up quiet time, {(pool.quiet_until - pool.now) / 1000:.0f} s left"
+    """The collector has only just started, has only just taken this pool over, or may act nowhere."""
+    return (
+        takeover.no_right(pool)
+        or takeover.refusal(pool)
+        or Reason(Cause.QUIET_TIME, f"start-up quiet time, {(pool.quiet_until - pool.now) / 1000:.0f} s left")
     )
 
 

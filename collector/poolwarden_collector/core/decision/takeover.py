@@ -23,9 +23,16 @@ def power_refusal(pool: Snapshot) -> Reason | None:
     return Reason(Cause.TAKEN_OVER, _sentence(pool, found[0])) if found else None
 
 
+def no_right(pool: Snapshot) -> Reason | None:
+    """One of several collectors may act nowhere now; None: it may."""
+    if not pool.site.cut_off:
+        return None
+    return Reason(Cause.NO_RIGHT, "this collector may act nowhere until etcd has renewed its lease")
+
+
 def quiet(pool: Snapshot) -> str:
     """Why nothing is begun in this quiet time."""
-    return str(refusal(pool) or "start-up quiet time")
+    return str(no_right(pool) or refusal(pool) or "start-up quiet time")
 
 
 def just(pool: Snapshot) -> str:

@@ -27,6 +27,7 @@ class Cause(Enum):
     HIGHER_EPOCH = "higher-epoch"
     QUIET_TIME = "quiet-time"
     TAKEN_OVER = "taken-over"
+    NO_RIGHT = "no-right"
     BLIND = "blind"
     YOUNG_SITE = "young-site"
     OBSERVE = "observe"

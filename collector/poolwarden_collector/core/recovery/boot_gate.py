@@ -68,8 +68,8 @@ def answer(tx: Transaction) -> None:
     if not asked:
         return
     tx.change(BootGates, asked={})
-    if tx.record.stale_epoch > tx.site.epoch:
-        return  # another collector is obeyed there: it answers
+    if tx.record.stale_epoch > tx.site.epoch or tx.site.cut_off:
+        return  # another collector is obeyed there: it answers; without the right to act an answer would not be sent
     for host, (boot, pool_conf) in sorted(asked.items()):
         _note_waiting(tx, host, boot)
         word = _decide(tx, host, pool_conf)

@@ -68,6 +68,8 @@ def _in_failover(pool: Snapshot, failover: Failover) -> tuple[str, ...]:
 
 def _by_verdict(pool: Snapshot, verdict: Verdict) -> tuple[str, ...]:
     master = suspected(pool)
+    if verdict in _LOST and pool.site.cut_off:
+        return ("Nobody is known to act before etcd answers again: look at its members.", "poolwarden collectors")
     if verdict in _LOST and pool.quiet:
         left = (pool.quiet_until - pool.now) / 1000
         return (f"wait {left:.0f} s: this collector has only just {takeover.just(pool)}",)

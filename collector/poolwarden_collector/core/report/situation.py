@@ -122,7 +122,7 @@ def waits_for_a_person(pool: Snapshot, verdict: Verdict) -> bool:
 
 def _listens(pool: Snapshot, verdict: Verdict) -> bool:
     """Is what is missing only what has had no time to be heard?"""
-    return pool.quiet and verdict in (Verdict.LEARNING, Verdict.POOL_DARK, Verdict.SUSPECT)
+    return pool.now < pool.quiet_until and verdict in (Verdict.LEARNING, Verdict.POOL_DARK, Verdict.SUSPECT)
 
 
 def _well(pool: Snapshot, verdict: Verdict) -> bool:

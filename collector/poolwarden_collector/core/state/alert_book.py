@@ -12,6 +12,9 @@ Rules
 * The minute survives the collector: the record keeps the topics that were told last, and a new run counts their minute
   from its own start, never shorter. What had not lasted yet is in no journal: its cause stands or not, and whoever
   raises it does so again in every pass in which it stands.
+* One of several collectors that may act nowhere can record nothing: what is to be told or over waits for that. An alert
+  that could not be written would have its pool stand still. What nobody may do meanwhile is told beside this
+  (shell/loop/right_alerts.py).
 * Modules ask ``Snapshot.open_topics`` what they have raised, and never the record: an alert that settles counts there,
   and one that is about to be over does not.
 """
@@ -121,7 +124,7 @@ def ends(tx: Transaction, topic: AlertTopic, text: str, final: bool = False) -> 
     before = tx.live.alerts.closing.get(full_key)
     if before is not None:
         due = min(due, before[0])
-    if due <= tx.now:
+    if due <= tx.now and not tx.site.cut_off:
         _over(tx, full_key, text)
     elif before is None or due != before[0]:
         tx.change(Alerts, closing={**tx.live.alerts.closing, full_key: (due, text)})
@@ -136,11 +139,13 @@ def tell_settled(tx: Transaction) -> None:
         elif _due(tx, about, each):
             _raise(tx, about, each)
     for key, (due, text) in tuple(tx.live.alerts.closing.items()):
-        if tx.now >= due:
+        if tx.now >= due and not tx.site.cut_off:
             _over(tx, key, text)
 
 
 def _due(pool: Snapshot, about: str, each: Unsettled) -> bool:
+    if pool.site.cut_off:
+        return False
     told = pool.live.alerts.told.get(about)
     lasted = pool.now - each.since >= settling(of_key(pool.record.pool, each.key))
     return lasted and (told is None or pool.now - told >= MINUTE_MS)

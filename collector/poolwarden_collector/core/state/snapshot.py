@@ -49,8 +49,9 @@ class Snapshot:
 
     @property
     def quiet(self) -> bool:
-        """Is this the start-up quiet time, in which nothing new may begin?"""
-        return self.now < self.quiet_until
+        """Is this the start-up quiet time, or is there no right to act, so that nothing new may begin?"""
+        # safety: what is decided without the right could not be recorded: the pool would stand still and hear nobody.
+        return self.site.cut_off or self.now < self.quiet_until
 
     @property
     def quiet_until(self) -> Ms:

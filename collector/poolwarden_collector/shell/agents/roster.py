@@ -55,6 +55,7 @@ _NO_CONDITION = frozenset(
         "without_right",
         "elsewhere",
         "right_until",
+        "acts_from",
         "reload_refused",
         "damage",
         "_warnings",
@@ -145,6 +146,7 @@ class Roster:
         self.right: Callable[[], str] = str  # of one of several: why it may act nowhere now; empty: it may
         self.without_right: Callable[[], Ms] = int  # of one of several: for how long it may not act; 0: it may
         self.elsewhere: Callable[[PoolId], Elsewhere] = lambda _: NOBODYS  # of one of several: who has a pool
+        self.acts_from: Ms = 0  # of one of several: before it had no right, or missed agents that it had sent away
         self.right_until: Callable[[], Ms] = lambda: 1 << 62  # of one of several: until when, on CLOCK_BOOTTIME
         self.behind_ms: Ms = 0  # how long ago what was taken in last has arrived
         self.told_behind = False
@@ -163,7 +165,7 @@ class Roster:
         blind = self.sites.get(self.config.policy_of(pool).site)
         charge = self.charge(pool)
         why = blind.why if blind else ""
-        scout, cut_off = self.scouts.get(pool, ""), self.one_of_several and bool(self.right())
+        scout, cut_off = self.scouts.get(pool, ""), self.cut_off
         return Site(
             charge.epoch,
             charge.started_at,
@@ -217,6 +219,8 @@ class Roster:
             del self.pools[pool]
         for kept in (self._charges, self.stood_down, self.stalls, self._quiet_pools, self.scouts):
             kept.pop(pool, None)
+        if not self.pools:
+            self.behind_ms = 0  # it hears nothing, and so is behind with nothing
 
     def why_no_act(self, pool: PoolId) -> str:
         """Why no order and no power switch may be begun in this pool at this instant; empty: they may."""
@@ -226,7 +230,13 @@ class Roster:
 
     def condition(self) -> dict[str, Any]:
         """Everything of which ``site`` is made, to be compared with itself later: what is not named here counts."""
-        return {name: _copied(value) for name, value in vars(self).items() if name not in _NO_CONDITION}
+        kept = {name: _copied(value) for name, value in vars(self).items() if name not in _NO_CONDITION}
+        return {**kept, "cut_off": self.cut_off}
+
+    @property
+    def cut_off(self) -> bool:
+        """One of several that may act nowhere."""
+        return self.one_of_several and bool(self.right())
 
     @property
     def blind(self) -> str:
@@ -245,7 +255,9 @@ class Roster:
         """When this pool's start-up quiet time ends (or ended)."""
         policy = self.config.policy_of(pool)
         began = max(self._quiet_from, self._quiet_sites.get(policy.site, 0), self._quiet_pools.get(pool, 0))
-        return began + policy.quiet_time
+        planned = began + policy.quiet_time
+        # While there is no right nobody knows when there will be: that is told as what it is (``Site.cut_off``).
+        return planned if self.cut_off else max(planned, self.acts_from)
 
     def young(self, now: Ms) -> frozenset[PoolId]:
         """Pools that this collector has taken over so lately that nobody can have been found silent there.
@@ -356,7 +368,7 @@ class Roster:
         stood_down += [_STALLED.format(self._name(pool), why) for pool, why in self.stalls.items()]
         stood_down += [_NO_RIGHT.format(why)] if (why := self.right()) else []
         stood_down += [_UNARCHIVED.format(self.unarchived)] if self.unarchived else []
-        late = [_BEHIND.format(self.behind_ms / 1000)] if self.told_behind else []
+        late = [_BEHIND.format(self.behind_ms / 1000)] if self.told_behind and self.pools else []
         agents, first = self.at_entrance()
         late += [_AT_ENTRANCE.format(agents, first / 1000)] if first > LONG_WAIT_MS else []
         waits, longest = self.long_waits()

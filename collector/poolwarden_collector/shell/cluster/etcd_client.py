@@ -246,8 +246,17 @@ class EtcdClient:
         call = _Call(path, pb.StatusRequest(), pb.StatusResponse, _as_it_is, writes=False)
         try:
             await asyncio.wait_for(self._channel(index).channel_ready(), self._connect)
+        except EtcdError as error:
+            return Unavailable(f"{endpoint}: {error}")
+        except (TimeoutError, grpc.aio.BaseError):
+            return Unavailable(f"{endpoint}: it takes no connection within {self._connect:g} s")
+        try:
             said = await self._send(index, call, self._deadline, "")
-        except (grpc.aio.AioRpcError, grpc.aio.BaseError, TimeoutError, EtcdError) as error:
+        except grpc.aio.AioRpcError as error:
+            silent = error.code() is _Code.DEADLINE_EXCEEDED
+            words = f"no answer within {self._deadline:g} s" if silent else _words(error)
+            return Unavailable(f"{endpoint}: {words}")
+        except (grpc.aio.BaseError, TimeoutError, EtcdError) as error:
             return Unavailable(f"{endpoint}: {_words(error)}")
         return etcd.Health(
             endpoint,

@@ -117,6 +117,10 @@ class Sums:
         """Of whom there is a count of the site, fresh or not."""
         return {name for of, name in self._seen if of == site}
 
+    def age(self, name: str, now: Ms) -> Ms | None:
+        """How long ago its newest count was seen; None: there is none."""
+        return min((now - at for (_, of), (_, at) in self._seen.items() if of == name), default=None)
+
     def of(self, site: str, members: Iterable[str], now: Ms) -> SiteSum:
         """The site's sum; ``members``: who must have said something of it."""
         total, missing = SiteCount(), []

@@ -20,11 +20,19 @@ class Neighbourhood:
     """What is known, and what is asked of this collector's own pools."""
 
     def __init__(
-        self, etcd: Etcd, names: Names, ownerships: Ownerships, service: SharedService, agents: Callable[[], int]
+        self,
+        etcd: Etcd,
+        names: Names,
+        ownerships: Ownerships,
+        service: SharedService,
+        agents: Callable[[], int],
+        last_sign: Callable[[str], Ms],
     ) -> None:
+        """``last_sign``: how long ago a collector's newest sign was seen in etcd."""
         self.me = ownerships.membership.collector
         self._etcd, self._names, self._ownerships, self._service = etcd, names, ownerships, service
         self.agents = agents
+        self._last_sign = last_sign
         self._looked: tuple[Overview, Ms] | None = None  # by an operator, and when
 
     def overview(self) -> Overview | None:
@@ -36,6 +44,10 @@ class Neighbourhood:
         """How old it is; 0: there was none."""
         newest = self._newest()
         return clock.awake_or_not_ms() - newest[1] if newest is not None else 0
+
+    def told_age_ms(self, collector: str) -> Ms:
+        """How old what etcd has of another one is: since its last sign there, or since etcd was read last."""
+        return max(self._last_sign(collector), self.looked_age_ms())
 
     def _newest(self) -> tuple[Overview, Ms] | None:
         found, at = self._ownerships.newest, self._ownerships.looked_at

@@ -53,7 +53,7 @@ from poolwarden_collector.shell.cluster.names import Names
 from poolwarden_collector.shell.cluster.ownership import Ownership
 from poolwarden_collector.shell.cluster.rounds import EVERY_S, MOST_HEARD, Round, Rounds
 from poolwarden_collector.shell.loop import ready as on
-from poolwarden_collector.shell.loop.scouts import AFTER_MS, Scouts
+from poolwarden_collector.shell.loop.scouts import AFTER_MS, BACK_WITHIN_MS, Scouts
 from poolwarden_collector.shell.loop.shared_service import SharedService
 
 LEAVE_WITHIN_S = 10.0  # of the 20 s that the unit gives to an end
@@ -314,15 +314,21 @@ class Ownerships:
             self._no_right_since = None
         elif self._no_right_since is None:
             self._no_right_since = now
-        if self._scouts is None:
-            return
+        if self._scouts is not None:
+            self._look_elsewhere(self._scouts, now)
+        roster = self._service.roster
+        if self._no_right_since is not None:
+            # Who was sent to look at another collector has time to come back before anything is concluded without him.
+            roster.acts_from = roster.now() + (BACK_WITHIN_MS if roster.scouts else 0)
+
+    def _look_elsewhere(self, scouts: Scouts, now: Ms) -> None:
         if self.membership.over_since(now) < AFTER_MS:
-            self._scouts.rest()
+            scouts.rest()
             self._service.roster.scouts = {}
             self.gone.clear()
             return
-        found = self._scouts.look([*self._mine], now)
-        self._service.roster.scouts = self._scouts.away()
+        found = scouts.look([*self._mine], now)
+        self._service.roster.scouts = scouts.away()
         for pool in found:
             _log.warning("pool %s: an agent found another collector that has it; all of them are sent on", pool)
             self.gone.add(pool)

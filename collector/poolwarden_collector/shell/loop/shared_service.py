@@ -30,6 +30,7 @@ from poolwarden_collector.core.decision.storm_brake import Braked, Silence
 from poolwarden_collector.core.evidence.verdict import Verdict
 from poolwarden_collector.core.model.effects import AlertRaised, AlertResolved, Reply
 from poolwarden_collector.core.model.entries import Entry, Kind
+from poolwarden_collector.core.model.events import OperatorSaid
 from poolwarden_collector.core.model.power import FenceDevice
 from poolwarden_collector.core.model.values import Ms, PoolId
 from poolwarden_collector.core.state.pool_record import PoolRecord, fold
@@ -347,7 +348,10 @@ class SharedService(Service):
         self._again.append(happening)
         while self._again:
             taking = self._again.popleft()
-            if taking.pool in self._open:
+            if isinstance(taking.event, OperatorSaid) and self.roster.cut_off and self.roster.owns(taking.pool):
+                # To try would have the pool stand still, and hear nobody, until etcd is back.
+                self._not_recorded(taking.pool, taking.event, self.roster.right())
+            elif taking.pool in self._open:
                 self._inbox.hold_back(taking)
             else:
                 self._advance(taking, partial(self.loop.take, taking, *self._clocks()))
@@ -408,10 +412,13 @@ class SharedService(Service):
 
     def _in_doubt(self, pool: PoolId, why: str) -> None:
         self._carry_out(self.loop.in_doubt(pool, why, self.roster.now()))
-        text = f"nothing can be recorded, so nothing is done: {why}"
         for said in self._inbox.withdraw(pool):
-            self._do(on.Refuse(pool, Reply(said.request_id, False, text, "journal", IN_ETCD)))
+            self._not_recorded(pool, said, why)
         self._moved.set()
+
+    def _not_recorded(self, pool: PoolId, said: OperatorSaid, why: str) -> None:
+        text = f"nothing can be recorded, so nothing is done: {why}"
+        self._do(on.Refuse(pool, Reply(said.request_id, False, text, "journal", IN_ETCD)))
 
     def _decided(self, waiting: _Waiting, outcome: Outcome) -> None:
         pool = waiting.happening.pool

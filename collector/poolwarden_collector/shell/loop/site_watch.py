@@ -92,6 +92,10 @@ class SiteWatch:
         for site in sites:
             self._sites.setdefault(site, now)
 
+    def last_sign_ms(self, collector: str) -> Ms:
+        """How long ago that collector's newest sign was seen in etcd; 0: there is none."""
+        return self._sums.age(collector, self._now()) or 0
+
     def braked(self) -> dict[str, Braked]:
         """The sites towards which all collectors together are blind, and why."""
         now = self._now()

@@ -3,7 +3,7 @@
 Rules
 -----
 * What is shown of the others is what they say now, each of itself, beside what stands in etcd: who does not answer is
-  there, with its lease, and says nothing else.
+  there as long as its lease is, with what etcd has of it and how old that is, and says nothing else.
 * A pool that a caller may not see is in no list and in no count, and its hosts' agents are in none either; etcd's
   endpoints, and what they answered, are shown to who may see all pools.
 * A pool is moved by its owner alone, which knows whether anything goes on there: the refusal says what does.
@@ -123,14 +123,17 @@ class Collectors:
         found.asked.why_not = "" if found.asked.answered else part.why_not or "it is not among the collectors any more"
         if member is not None:
             found.asked.address, found.draining = member.operators, member.draining
-            if not access.current().scoped:
-                found.agents = found.agents or member.load
+            if not access.current().scoped and not found.asked.answered:
+                found.agents = member.load
+        if not found.asked.answered:
+            found.told_age_ms = several.neighbours.told_age_ms(part.collector)
         names = {each.pool_uuid: each for each in found.pools}
         owned = several.owned(part.collector)
         del found.pools[:]
         for pool in owned:
             advised = seen.advised.get(pool, "")
-            told = names.get(pool, pb.OwnedPool(pool_uuid=pool, advised=advised if advised != part.collector else ""))
+            goes = advised if advised != part.collector else ""
+            told = names.get(pool, pb.OwnedPool(pool_uuid=pool, name=self._name(pool), advised=goes))
             found.pools.append(told)
         found.asked.pools = len(owned)
         return found

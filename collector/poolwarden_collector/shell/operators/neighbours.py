@@ -49,6 +49,9 @@ class Neighbours(Protocol):
     def looked_age_ms(self) -> Ms:
         """How old that look is."""
 
+    def told_age_ms(self, collector: str) -> Ms:
+        """How old what stands in etcd of another one is, as far as can be said: since its last sign there."""
+
     async def look(self) -> Overview:
         """A new look. Raises EtcdError."""
 
