@@ -65,9 +65,37 @@ async def test_nobody_listens() -> None:
             with pytest.raises(Unavailable):
                 await client.ask(request)
         said = [str(each) for each in await client.health()]
-        assert said == [f"http://127.0.0.1:{port}: it takes no connection within 0.1 s" for port in (9, 1)]
+        assert said == [f"http://127.0.0.1:{port}: it refuses the connection" for port in (9, 1)]
     finally:
         await client.close()
+
+
+@pytest.mark.slow
+@pytest.mark.asyncio
+async def test_what_is_wrong_with_a_certificate_is_said(tmp_path: Path) -> None:
+    """Whoever sets it up is not to look for an etcd that does not run."""
+    theirs, ours = authority.make(tmp_path / "theirs"), authority.make(tmp_path / "ours")
+    server = grpc.aio.server()
+    shows = [(theirs[2].read_bytes(), theirs[1].read_bytes())]
+    port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials(shows))
+    other = server.add_secure_port("127.0.0.2:0", grpc.ssl_server_credentials(shows))
+    plain = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    cases = {
+        f"https://127.0.0.1:{port}": (ours, "its certificate is not of the authority in [store] ca"),
+        f"https://127.0.0.2:{other}": (theirs, "its certificate is for another name or address"),
+        f"https://127.0.0.1:{plain}": (ours, "it speaks no TLS"),
+    }
+    try:
+        for endpoint, (files, why) in cases.items():
+            client = EtcdClient(Access((endpoint,), *files), deadline_s=0.6, connect_s=0.3)
+            with pytest.raises(Unavailable) as refused:
+                await client.ask(Get("k"))
+            assert why in str(refused.value), str(refused.value)
+            assert why in str((await client.health())[0])
+            await client.close()
+    finally:
+        await server.stop(None)
 
 
 @pytest.mark.asyncio

@@ -39,6 +39,16 @@ _OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 1_000),
     ("grpc.max_receive_message_length", 64 * 1024 * 1024),
 )
+_WHY_S = 0.1  # to be told why there is no connection
+_OF_ANOTHER = "its certificate is not of the authority in [store] ca, or is not valid now"
+# gRPC's words for that, by what they mean; what it does not say is that etcd wants another certificate of this client.
+_NO_CONNECTION = {
+    "certificate_verify_failed": _OF_ANOTHER,
+    "bad_signature": _OF_ANOTHER,  # an authority that was made anew under its old name
+    "hostname verification": "its certificate is for another name or address",
+    "wrong_version_number": "it speaks no TLS: http, and not https, in [store] etcd",
+    "connection refused": "it refuses the connection",
+}
 _Code = grpc.StatusCode
 # etcd's words for what it has not begun, by which error each is.
 _OLD_TOKEN = ("invalid auth token", "revision in header is old")
@@ -61,6 +71,13 @@ class _Call:
     read: Callable[[Any], Any]
     writes: bool
     streams: bool = False
+
+
+def _as_it_is(answer: Any) -> Any:
+    return answer
+
+
+_STATUS = _Call("/etcdserverpb.Maintenance/Status", pb.StatusRequest(), pb.StatusResponse, _as_it_is, writes=False)
 
 
 class EtcdClient:
@@ -196,7 +213,7 @@ class EtcdClient:
 
     async def _standing(self, end: float) -> int:
         """The number of an endpoint whose connection stands. Raises Unavailable."""
-        count = len(self._access.endpoints)
+        count, why = len(self._access.endpoints), ""
         while True:
             for _ in range(count):
                 index, left = self._at % count, end - self._now()
@@ -206,9 +223,23 @@ class EtcdClient:
                     await asyncio.wait_for(self._channel(index).channel_ready(), min(self._connect, left))
                     return index
                 except (TimeoutError, grpc.aio.BaseError):
+                    why = await self._why_not(index)
                     self._leave(index)
             if self._now() >= end:
-                raise Unavailable(f"none of {count} endpoints of etcd takes a connection")
+                last = f" (the last one: {why})" if why else ""
+                raise Unavailable(f"none of {count} endpoints of etcd takes a connection{last}")
+
+    async def _why_not(self, index: int) -> str:
+        """Why the connection to an endpoint does not stand, as far as gRPC says it; empty: it does not."""
+        try:
+            await self._exchange(index, _STATUS, _WHY_S, ())
+        except grpc.aio.AioRpcError as error:
+            said = error.details() or ""
+            found = next((why for words, why in _NO_CONNECTION.items() if words in said.lower()), "")
+            return found or (printable(said)[:200] if error.code() is _Code.UNAVAILABLE else "")
+        except (grpc.aio.BaseError, EtcdError):
+            pass
+        return ""
 
     def _channel(self, index: int) -> grpc.aio.Channel:
         if self._closed:
@@ -242,16 +273,15 @@ class EtcdClient:
 
     async def _health(self, index: int) -> etcd.Health | EtcdError:
         endpoint = self._access.endpoints[index]
-        path = "/etcdserverpb.Maintenance/Status"
-        call = _Call(path, pb.StatusRequest(), pb.StatusResponse, _as_it_is, writes=False)
         try:
             await asyncio.wait_for(self._channel(index).channel_ready(), self._connect)
         except EtcdError as error:
             return Unavailable(f"{endpoint}: {error}")
         except (TimeoutError, grpc.aio.BaseError):
-            return Unavailable(f"{endpoint}: it takes no connection within {self._connect:g} s")
+            why = await self._why_not(index) or f"it takes no connection within {self._connect:g} s"
+            return Unavailable(f"{endpoint}: {why}")
         try:
-            said = await self._send(index, call, self._deadline, "")
+            said = await self._send(index, _STATUS, self._deadline, "")
         except grpc.aio.AioRpcError as error:
             silent = error.code() is _Code.DEADLINE_EXCEEDED
             words = f"no answer within {self._deadline:g} s" if silent else _words(error)
@@ -396,7 +426,3 @@ def _alive(said: Any) -> etcd.Alive:
 
 def _gone(_: Any) -> etcd.Gone:
     return etcd.Gone()
-
-
-def _as_it_is(said: Any) -> Any:
-    return said
