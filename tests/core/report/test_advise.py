@@ -17,7 +17,7 @@ from poolwarden_collector.core.model.installation import (
 from poolwarden_collector.core.model.values import Tri
 from poolwarden_collector.core.report.advise import BAD, FIRST, GOOD, OPEN, Advice, advise_vms
 from poolwarden_collector.core.report.rebuild_advice import advise_rebuild
-from poolwarden_collector.core.state.followup_record import LostVm
+from poolwarden_collector.core.state.followup_record import DeadHost, LostVm
 from poolwarden_collector.core.state.snapshot import Snapshot
 
 EVERYWHERE = tuple(StorageLink(uuid(n), True, "10.0.0.9:/vms") for n in (1, 2, 3))
@@ -230,6 +230,23 @@ def test_an_empty_local_repository_counts_by_a_copy_that_is_not_old(behind: int,
     pool = told(begun(), behind)
     assert line_of(advise_rebuild(pool, uuid(3)), "local storage")[0] == answer
     assert line_of(advise_vms(pool), "local storage")[0] == answer
+
+
+@pytest.mark.parametrize(
+    ("boot", "count", "answer"), [("", 2, BAD), ("", 0, OPEN), ("the last", 2, GOOD), ("one before", 2, BAD)]
+)
+def test_a_silent_host_is_rebuilt_once_it_is_declared_dead_in_its_last_boot(boot: str, count: int, answer: str) -> None:
+    """It came back since it was declared dead, and is silent again with other VMs."""
+    g = begun()
+    g.host(3).agent = False
+    g.run(60_000)
+    snapshot = of(g, domains=tuple(f"vm-{n}" for n in range(count)))
+    last = snapshot.record.hosts[uuid(3)].boot_id
+    dead = {uuid(3): DeadHost(uuid(3), last if boot == "the last" else "boot-0", "x", declared=True)} if boot else {}
+    record = replace(snapshot.record, after=replace(snapshot.record.after, dead=dead))
+    advice = advise_rebuild(Snapshot(replace(g.pool, record=record, live=snapshot.live), g.now, g.site), uuid(3))
+    (line,) = (line for line in advice.lines if line.topic == "VMs")
+    assert line.answer == answer and (answer == GOOD or line.step)
 
 
 def test_a_silent_hosts_empty_repository_is_not_known_to_be_empty() -> None:

@@ -89,11 +89,13 @@ def _runs(pool: Snapshot, host: HostId) -> Line:
         return Line("VMs", OPEN, f"which VMs run on {name} is not known", f"on {name}: xl list")
     count = len(agent.facts.domains)
     if pool.heard(host) is None:
-        dead = pool.record.after.dead.get(host)
-        if dead is not None and dead.declared:
+        known, dead = pool.record.hosts.get(host), pool.record.after.dead.get(host)
+        # It may have come back since, and be silent with other VMs.
+        if known is not None and dead is not None and dead.declared and dead.boot_id == known.boot_id:
             return Line("VMs", GOOD, f"{name} is declared dead, and none of its VMs is down")
-        said = f"{name} is silent; {count} VMs ran there when it was last heard"
-        return Line("VMs", OPEN, said, f"look at {name} itself: xl list; if it is off: poolwarden declare-dead {name}")
+        said = f"{name} is silent; {count} VM{'s' if count != 1 else ''} ran there when it was last heard"
+        step = f"look at {name} itself: xl list; if it is off: poolwarden declare-dead {name}"
+        return Line("VMs", BAD if count else OPEN, said, step)
     if count:
         step = f"xe host-disable and xe host-evacuate uuid={host} move them away"
         return Line("VMs", BAD, f"{count} VM{'s run' if count > 1 else ' runs'} on {name}", step)
