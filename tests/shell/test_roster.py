@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from poolwarden_collector.core.decision.storm_brake import Blind
+from poolwarden_collector.core.model.hello import Hello
+from poolwarden_collector.core.model.host_facts import HostFacts
 from poolwarden_collector.core.model.policy import Policy
-from poolwarden_collector.core.state.live import Pool
+from poolwarden_collector.core.state.followup_record import Aftermath, LostVm
+from poolwarden_collector.core.state.live import AgentState, Pool, PoolLive
 from poolwarden_collector.core.state.pool_record import HostRecord, PoolRecord
 from poolwarden_collector.shell.agents.charge import Charge
 from poolwarden_collector.shell.agents.roster import LONG_WAIT_MS, Pools, Roster
@@ -93,3 +96,30 @@ def test_that_agents_wait_for_long_is_said(tmp_path: Path, waits: tuple[int, int
     roster = Roster(load(write_config(tmp_path)), 1, lambda: 0)
     roster.at_entrance = lambda: waits
     assert sum("3 agents wait to be let in, the first for 5 s" in text for text in roster.warnings()) == told
+
+
+@pytest.mark.parametrize(
+    ("state", "connected", "there", "told"),
+    [
+        ("queued", True, ("vm-1", "vm-9"), {"vm-1"}),
+        ("queued", False, ("vm-1",), set()),
+        ("queued", True, None, set()),
+        ("lost", True, ("vm-1",), set()),
+    ],
+)
+def test_a_pool_is_told_which_vms_of_its_queue_run_in_another(
+    state: str, connected: bool, there: tuple[str, ...] | None, told: set[str], tmp_path: Path
+) -> None:
+    roster = Roster(load(write_config(tmp_path)), 1, lambda: 0)
+    lost = {vm: LostVm(vm, vm, "h1", state=state) for vm in ("vm-1", "vm-2")}
+    policy = roster.config.policy_of("p1")
+
+    def live(host: str, domains: tuple[str, ...] | None, connected: bool = True) -> PoolLive:
+        hello = Hello(host, "p", "boot", host, "192.0.2.1", "0.1.0", frozenset())
+        return PoolLive(agents={host: AgentState(hello, 1, connected, 0, HostFacts(domains=domains))})
+
+    record = PoolRecord("p1", after=Aftermath(lost=lost))
+    roster.pools["p1"] = Pool(record, policy, {}, live("h2", ("vm-2",)))
+    roster.pools["p2"] = Pool(PoolRecord("p2"), policy, {}, live("h9", there, connected))
+    assert roster.site("p1").elsewhere == told
+    assert roster.site("p2").elsewhere == roster.site("p3").elsewhere == set()

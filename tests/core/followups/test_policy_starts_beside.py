@@ -7,8 +7,12 @@ from tests.core.followups.test_lost_vms import told_to_another
 from tests.core.followups.test_policy_starts import Wishing
 from tests.core.pool import Host, uuid
 
+from poolwarden_collector.core.followups import vm_places
 from poolwarden_collector.core.model.order_results import OrderOutcome, Outcome, StartWish
 from poolwarden_collector.core.model.orders import LocateVms, Order, StartVm
+from poolwarden_collector.core.state.live import PoolLive
+from poolwarden_collector.core.state.live_slices import VmPlaces
+from poolwarden_collector.core.state.transaction import Transaction
 
 pytestmark = pytest.mark.slow  # minutes of a pool's life in each
 
@@ -70,6 +74,35 @@ def test_a_persons_word_starts_what_the_policy_has_queued_and_holds() -> None:
     assert [vm for vm, _ in w.started] == ["vm-1", "vm-2"]
     last = w.told("start_vm")[-1].kind
     assert isinstance(last, StartVm) and not last.only_if_wished
+
+
+@pytest.mark.parametrize("by_policy", [True, False])
+def test_a_vm_that_runs_in_another_pool_is_not_started(by_policy: bool) -> None:
+    """Somebody has brought it there, by a copy of its disks or by the disks themselves."""
+    w = Wishing()
+    if not by_policy:
+        w.wishes = {"vm-1": StartWish(False), "vm-2": StartWish(False)}
+    w.g.site = replace(w.g.site, elsewhere=frozenset({"vm-1"}))
+    w.dies()
+    w.g.run(60_000)
+    if not by_policy:
+        w.g.say("start-lost")
+        w.g.run(60_000)
+    assert [vm for vm, _ in w.started] == ["vm-2"]
+    assert w.states()["vm-1"] == "failed" and "another pool" in w.g.pool.record.after.lost["vm-1"].why
+    assert not by_policy or "another pool" in w.alerts()
+
+
+def test_what_a_master_of_before_tells_is_no_answer_of_this_one() -> None:
+    w = Wishing()
+    w.dies()
+    order = w.told("locate_vms")[-1]
+    sent = w.g.pool.live.sent[order.order_id]
+    tx = Transaction(w.g.pool, w.g.now, w.g.site)
+    tx.change(PoolLive, sent={order.order_id: replace(sent, host=uuid(3))})
+    tx.change(VmPlaces, places={}, locating=(order.order_id,))
+    vm_places.learn(tx)
+    assert not tx.live.vm_places.places and not tx.live.vm_places.locating
 
 
 @pytest.mark.parametrize("ended", ["forgotten", "all run", "started at a word"])

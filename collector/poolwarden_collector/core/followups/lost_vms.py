@@ -9,7 +9,7 @@ Rules
 * A VM is started only if its host was proven off and declared dead, or (at a word alone) has come back in another boot
   as a member: then its domains are gone. In between that host's power is read anew before every start: an old master
   that was switched on outside the pool may start its VMs from its old database.
-* Never a VM that is running on any host that is heard.
+* Never a VM that is running on any host that is heard, be it of another pool.
 * Who can start where is asked of xapi (vm_places.py); the host with the fewest VMs is taken.
 """
 
@@ -216,6 +216,10 @@ def _start(tx: Transaction, vm: LostVm, verdict: Verdict) -> bool:
     """Order this VM's start if nothing stands against it; True if it was ordered."""
     if _left(tx, vm):
         _result(tx, vm, "failed", _of_hosts_that_left(tx, [vm]).why)
+        return False
+    if vm.vm in tx.site.elsewhere:
+        # safety: whoever brought it there may have given it the same disks.
+        _result(tx, vm, "failed", "a host of another pool has a domain of it")
         return False
     if vm.by_policy and not policy_starts.its_turn(tx, vm, verdict):
         return False

@@ -83,10 +83,10 @@ def learn(tx: Transaction) -> None:
     still = []
     for order_id in tx.live.vm_places.locating:
         sent = tx.sent(order_id)
-        if sent is not None and sent.result is not None:
+        if sent is not None and sent.result is not None and sent.host == verified(tx):
             found = {place.vm: ToldPlace(place, sent.at, tx.now) for place in sent.result.vm_places}
             tx.change(VmPlaces, places={**tx.live.vm_places.places, **found})
-        elif sent is not None and _awaited(tx, sent):
+        elif sent is not None and sent.result is None and _awaited(tx, sent):
             still.append(order_id)
     if tuple(still) != tx.live.vm_places.locating:
         tx.change(VmPlaces, locating=tuple(still))

@@ -224,6 +224,9 @@ class Site:
     # Hosts whose agents this collector itself has sent to look at another one, while it may act nowhere, and which have
     # time to come back: that their streams are away says nothing of them.
     scouts: frozenset[HostId] = frozenset()
+    # VMs that are about to be started here, and of which a host of another pool that is guarded here has a domain. No
+    # name: whoever sees this pool may not see that one.
+    elsewhere: frozenset[str] = frozenset()
     young: bool = False  # what ``blind`` says is that too many of the site's pools have a new collector
 
 

@@ -180,7 +180,19 @@ class Roster:
             # safety: with the right to act every agent that is away is silent.
             scouts=frozenset({scout}) if scout and cut_off else frozenset(),
             young=blind is not None and blind.young,
+            elsewhere=self._elsewhere(pool),
         )
+
+    def _elsewhere(self, pool: PoolId) -> frozenset[str]:
+        """VMs in this pool's queue of starts that run in another pool, whoever may have brought them there."""
+        own = self.pools.get(pool)
+        lost = own.record.after.lost.values() if own is not None else ()
+        queued, found = {vm.vm for vm in lost if vm.state == "queued"}, set[str]()
+        for uuid, other in self.pools.items() if queued else ():
+            for agent in other.live.agents.values() if uuid != pool else ():
+                if agent.connected:
+                    found.update(queued.intersection(agent.facts.domains or ()))
+        return frozenset(found)
 
     # ------------------------------------------------------------------------------------------------ in charge, or not
 
