@@ -196,6 +196,21 @@ async def test_every_part_of_a_long_page_gives_the_engine_its_turn(site: Site) -
     assert server.CONNECTIONS.most > streams.MOST
 
 
+async def test_a_long_page_is_looked_through_in_portions_and_to_its_end() -> None:
+    rests: list[int] = []
+
+    class Seen(Turns):
+        async def rest(self) -> None:
+            rests.append(1)
+
+    line = f'{"x" * 1_000} <span class="ago">7.1 s</span>\n'
+    text = line * 400
+    number = await live._number(text, Seen(lambda: 0))
+    assert len(rests) > 8 and number == await live._number(text.replace("7.1 s", "9 min"), Seen(lambda: 0))
+    for other in (text[:-1] + "y", "y" + text, text.replace("x", "y", 1), text + "y", text + "\n" + "x" * 99_999):
+        assert await live._number(other, Seen(lambda: 0)) != number
+
+
 async def test_one_person_does_not_take_the_others_time(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     gate = asyncio.Event()
 
