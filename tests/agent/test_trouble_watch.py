@@ -246,3 +246,18 @@ def test_the_command_in_dom0(tree, capsys):
     text = " ".join(" ".join(lines).split())
     assert "its database cannot be loaded" in text and "cause: database" in text and "helps: cp -a" in text
     assert 'Xmlm.Error(1:1, "expected root element")' in text
+
+
+def test_the_command_beside_a_xapi_that_has_started(tree, capsys):
+    from poolwarden_agent.commands import why
+
+    tree.put("var/log/xensource.log", START)
+    tree.put("var/run/xapi.pid", "7\n")
+    tree.put("proc/7/stat", "7 (xapi) S 0" + " 1" * 48)
+    tree.put("usr/lib/systemd/system/squeezed.service", "")
+    tree.put("sys/fs/cgroup/systemd/system.slice/cgroup.procs", "")
+    assert why.main(["--root", str(tree.root)]) == 1
+    assert "xapi is there and not up: squeezed does not run" in capsys.readouterr().out
+    tree.put("var/run/xapi_init_complete.cookie", "")
+    assert why.main(["--root", str(tree.root)]) == 1
+    assert "xapi has started: squeezed does not run" in capsys.readouterr().out

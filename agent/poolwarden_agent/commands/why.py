@@ -32,13 +32,20 @@ def main(words: List[str]) -> int:
     elif running and found.cause == UNKNOWN and not found.lines:
         _say("xapi runs; %s" % found.sentence)
     else:
-        _say("%s: %s" % ("xapi is there and not up" if running else "xapi does not run", found.sentence))
+        _say("%s: %s" % (_begins(root, running), found.sentence))
         _say("cause: %s" % found.cause)
         sys.stdout.write("helps: %s\n" % found.help)  # on one line: it is copied
         for line in found.lines:
             _say(line, "  ", "    ")
     _storage(root)
     return 0 if not found.cause else 2 if found.cause == UNKNOWN else 1
+
+
+def _begins(root: str, running: bool) -> str:
+    """How a sentence on what is wrong begins. Its start may be through, and something that it needs has ended since."""
+    if not running:
+        return "xapi does not run"
+    return "xapi has started" if files.exists(root, files.INIT_COMPLETE) else "xapi is there and not up"
 
 
 def _storage(root: str) -> None:
