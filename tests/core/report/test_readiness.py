@@ -57,6 +57,20 @@ def test_what_is_known_of_the_hosts_is_told_once_each() -> None:
     assert found["other-tool"] == "critical" and found["clock"] == "warning"
 
 
+def test_a_certificate_of_xapis_that_cannot_be_used_is_met_when_it_starts() -> None:
+    g = a_pool()
+    for spoilt, fix in (("xapi", "gencert"), ("pool's bundle", "update-ca-bundle.sh")):
+        around = g.pool.live.agents[g.host(2).uuid].facts.around
+        gone = (Certificate("agent", 400), Certificate(spoilt, None, "/etc/x.pem: it holds no certificate"))
+        changed(g, 2, around=replace(around, certificates=gone))
+        [found] = [each for each in readiness(Snapshot(g.pool, g.now, g.site), DRILLED) if each.code == "certificate"]
+        assert found.severity == "warning" and "/etc/x.pem: it holds no certificate" in found.sentence
+        assert fix in found.fix
+        # xapi makes its own anew before they end.
+        changed(g, 2, around=replace(around, certificates=(Certificate(spoilt, 5),)))
+        assert "certificate" not in codes(g)
+
+
 def test_an_agent_that_cannot_go_to_another_collector_matters_where_there_is_one() -> None:
     g = a_pool()
     several = replace(DRILLED, several=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 
+from poolwarden.xapi_causes import CAUSES
 from poolwarden_collector.core.devices.device_health import STALE_MS
 from poolwarden_collector.core.evidence import storage_stalls
 from poolwarden_collector.core.evidence.assumptions import NOT_BY_ITSELF, keys
@@ -43,6 +44,13 @@ OTHER_TOOLS = {"ha-lizard.service": "HA-Lizard", "iscsi-ha.service": "iSCSI-HA"}
 _FAILED = ("", "_on_livepatch_failure", "_on_kernel_livepatch_failure", "_on_xen_livepatch_failure")
 REBOOTS = frozenset(f"reboot_host{failed}" for failed in _FAILED)
 _MATTER = ("certificate (agent)", "certificate (collector's authority)", "clock")  # lines of the host's surroundings
+RENEW = "renew it: docs/operating.md says how"
+_SURROUNDING_FIX = {
+    "clock": "check chronyd or ntpd there",
+    "certificate (xapi)": f"there: {CAUSES['certificate'].help}",
+    "certificate (pool)": f"there: {CAUSES['certificate'].help}",
+    "certificate (pool's bundle)": f"there: {CAUSES['pool-bundle'].help}",
+}
 _NARROW = {4: 24, 6: 64}  # networks are rarely smaller; the mask itself is not known
 
 
@@ -243,18 +251,16 @@ def _https_only(pool: Snapshot) -> list[Unready]:
 
 
 def _surroundings(pool: Snapshot, heard: dict[HostId, AgentState]) -> list[Unready]:
-    """Clocks that are off and certificates that end."""
-    return [
-        Unready(
-            "clock" if line.name == "clock" else "certificate",
-            WARNING,
-            f"{pool.name(host)}: {line.name} {line.text}",
-            "check chronyd or ntpd there" if line.name == "clock" else "renew it: docs/operating.md says how",
-        )
-        for host, agent in heard.items()
-        for line in lines(agent.facts, pool.now)
-        if line.level and line.name in _MATTER
-    ]
+    """Clocks that are off, certificates that end, and those of xapi that cannot be used: it meets them as it starts."""
+    found = []
+    for host, agent in heard.items():
+        spoilt = {f"certificate ({c.name})" for c in agent.facts.around.certificates if c.days_left is None and c.text}
+        for line in lines(agent.facts, pool.now):
+            if line.level and (line.name in _MATTER or line.name in spoilt):
+                code = "clock" if line.name == "clock" else "certificate"
+                sentence = f"{pool.name(host)}: {line.name} {line.text}"
+                found.append(Unready(code, WARNING, sentence, _SURROUNDING_FIX.get(line.name, RENEW)))
+    return found
 
 
 def _networks(pool: Snapshot, heard: dict[HostId, AgentState]) -> list[Unready]:
