@@ -318,7 +318,7 @@ def test_targets_that_are_gone_are_forgotten():
 def test_no_order_waits_for_a_slow_one(runner, link, port, monkeypatch):
     go = threading.Event()
     port.conf = (host_now.MASTER, "")
-    monkeypatch.setattr(port, "serve", lambda order, limit_ms: (go.wait(10), Act(orders.DONE, "synced"))[1])
+    monkeypatch.setattr(port, "serve", lambda order, limit_ms, late: (go.wait(10), Act(orders.DONE, "synced"))[1])
     obeying = threading.Thread(target=runner._obey, daemon=True)
     obeying.start()
     runner._frame(UP, numbered(1))
