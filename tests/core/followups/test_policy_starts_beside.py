@@ -5,13 +5,17 @@ from dataclasses import replace
 import pytest
 from tests.core.followups.test_lost_vms import told_to_another
 from tests.core.followups.test_policy_starts import Wishing
-from tests.core.pool import Host, uuid
+from tests.core.pool import POOL, Host, uuid
 
 from poolwarden_collector.core.followups import vm_places
+from poolwarden_collector.core.model.entries import Entry, Kind
 from poolwarden_collector.core.model.order_results import OrderOutcome, Outcome, StartWish
 from poolwarden_collector.core.model.orders import LocateVms, Order, StartVm
+from poolwarden_collector.core.recovery import switchover
 from poolwarden_collector.core.state.live import PoolLive
 from poolwarden_collector.core.state.live_slices import VmPlaces
+from poolwarden_collector.core.state.pool_record import PoolRecord, fold
+from poolwarden_collector.core.state.snapshot import Snapshot
 from poolwarden_collector.core.state.transaction import Transaction
 
 pytestmark = pytest.mark.slow  # minutes of a pool's life in each
@@ -103,6 +107,25 @@ def test_what_a_master_of_before_tells_is_no_answer_of_this_one() -> None:
     tx.change(VmPlaces, places={}, locating=(order.order_id,))
     vm_places.learn(tx)
     assert not tx.live.vm_places.places and not tx.live.vm_places.locating
+
+
+def test_nothing_starts_while_the_role_is_handed_on_and_the_role_waits_for_a_start() -> None:
+    """Every xapi restarts in a switchover, and what it is starting ends with it."""
+    w = Wishing()
+    w.wishes = {"vm-1": StartWish(False), "vm-2": StartWish(False)}
+    w.dies()
+    w.g.run(60_000)
+    planned = {"host": uuid(3), "before": uuid(2), "by": "anna", "order": "order-1"}
+    w.g.journal.append(Entry(Kind.DESIGNATE_INTENT, "anna hands the role on", planned))
+    record, live = fold(PoolRecord(POOL), w.g.journal), replace(w.g.pool.live, designating=w.g.now)
+    w.g.pool = replace(w.g.pool, record=record, live=live)
+    w.g.say("start-lost")
+    w.g.run(20_000)
+    assert w.started == [] and set(w.states().values()) == {"queued"}
+    w.start_answer = None
+    w.until(lambda: bool(w.started), w.g.pool.policy.transition_hold + 60_000)
+    assert w.g.has(Kind.DESIGNATE_RESULT)
+    assert "web1" in switchover._standing(Snapshot(w.g.pool, w.g.now, w.g.site), uuid(3))
 
 
 @pytest.mark.parametrize("ended", ["forgotten", "all run", "started at a word"])

@@ -173,7 +173,8 @@ def start_queued(tx: Transaction, verdict: Verdict) -> None:
         if vm.state == "starting":
             _learn_start(tx, vm)
     policy_starts.advance(tx, verdict)
-    under_way = _under_way(tx)
+    # A planned switchover restarts every xapi, and with them what it is starting.
+    under_way = _under_way(tx) or tx.record.after.designation is not None
     for vm in sorted(tx.record.after.lost.values(), key=lambda each: each.name):
         if vm.state == "queued" and not under_way:
             under_way = _start(tx, vm, verdict)

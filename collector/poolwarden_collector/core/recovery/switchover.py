@@ -145,6 +145,8 @@ def _standing(pool: Snapshot, host: HostId) -> str:
         return standing.text
     if pool.failover is not None:
         return f"failover {pool.failover.id} is open"
+    if starting := [vm.name for vm in pool.record.after.lost.values() if vm.state == "starting"]:
+        return f"xapi's restart would cut off the start of {', '.join(sorted(starting))}"
     if not master:
         return "there is not exactly one verified master"
     if host == master:
