@@ -136,6 +136,11 @@ ALL = (
     Cause("port-80", "another program has its port", "ss -ltnp 'sport = :80' ; stop that program; " + _RESTART),
     Cause("config", "its configuration cannot be used", "check /etc/xapi.conf and /etc/xapi.conf.d ; rpm -V xapi-core"),
     Cause(
+        "program",
+        "its program, or a library that it needs, is not there",
+        "ldd /opt/xensource/bin/xapi | grep 'not found' ; an update that was not finished: yum update",
+    ),
+    Cause(
         "inventory",
         "/etc/xensource-inventory lacks what it needs",
         "cat /etc/xensource-inventory ; compare it with another host's",

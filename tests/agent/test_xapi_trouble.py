@@ -442,6 +442,52 @@ def test_what_systemd_and_the_start_script_say():
     assert judge([], [refused, begun], ENDED).cause == "unknown"  # of a start before
 
 
+NO_LIBRARY = (
+    "/opt/xensource/bin/xapi: error while loading shared libraries: libxenctrl.so.4.17: cannot open shared object file: "
+    "No such file or directory"
+)
+
+
+def unheard(said, second=50):
+    """What daemon.log has of a start that ended before it wrote to xapi's own log."""
+    return [
+        AT % second + "xapi-init[9]: Starting xapi:",
+        AT % second + "xapi-init[9]: " + said,
+        AT % second + "systemd[1]: xapi.service: main process exited, code=exited, status=127/n/a",
+    ]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        NO_LIBRARY,
+        "/opt/xensource/bin/xapi: symbol lookup error: /opt/xensource/bin/xapi: undefined symbol: xc_x",
+        "/opt/xensource/libexec/xapi-init: line 53: /opt/xensource/bin/xapi: No such file or directory",
+    ],
+)
+def test_a_start_that_ends_before_it_writes_to_its_log(said):
+    up = start(7) + "xapi: [debug||0 |server_init D:ab|xapi] startup: startup sequence finished\n"
+    stopped = log(up + "xapi: [debug||0 ||xapi] Executing cleanup handler\n")
+    failed = log(start(7) + fatal('Unix.Unix_error(Unix.ENOSPC, "write", "")'))
+    for lines in (stopped, failed, []):
+        for around in (ENDED, Around(ended_pid=7)):
+            found = judge(lines, unheard(said), around)
+            assert found.cause == "program" and said in found.lines[0], found
+    # It was so before, and one that came to its log failed for something else; one that runs has its program.
+    before = [*unheard(said, 30), AT % 40 + "xapi-init[7]: Starting xapi:"]
+    assert judge(failed, before, ENDED).cause == "disk-full"
+    assert judge(stopped, before, ENDED) == NO_TROUBLE
+    assert judge(log(up), unheard(said), WAITS) == NO_TROUBLE
+    # One that has only begun has not ended.
+    assert judge(stopped, unheard(said)[:1], ENDED) == NO_TROUBLE
+
+
+def test_what_the_start_script_said_is_shown_where_no_rule_knows_it():
+    stopped = log(start(7) + "xapi: [debug||0 ||xapi] Executing cleanup handler\n")
+    found = judge(stopped, unheard("ulimit: core file size: cannot modify limit"), Around(ended_pid=7))
+    assert found.cause == "unknown" and "status 127/n/a" in found.sentence and "cannot modify limit" in found.lines[0]
+
+
 def test_a_configuration_that_names_a_program_that_is_not_there():
     text = "xapi: [error||0 ||xcp_service] Cannot access /opt/xensource/libexec/gencert\nxapi: [error||0 ||xcp_service] Please either add to /etc/xapi.conf\n"
     assert (
@@ -478,6 +524,7 @@ def test_every_cause_can_be_told_in_a_line_and_has_a_command():
         "config",
         "oom-killed",
         "pool-bundle",
+        "program",
         "management-link",
         "unknown",
     }

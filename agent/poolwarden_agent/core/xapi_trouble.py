@@ -10,6 +10,8 @@ Rules
 * A process's lines are those from its ``(Re)starting xapi, pid: N`` on: what an earlier start failed for says nothing
   of a later one, and what was said before a start was through says nothing of an end after that.
 * A process that was told to end has no trouble.
+* A start that has ended before it wrote to its log (a library is not there) is known by the start script and systemd
+  alone; what earlier processes said is then no word on it.
 * The kernel's word is about one process: its number has to be that of a xapi of this log.
 
 Sources: xapi is xapi-project/xen-api, each rule names its file; forms of whole lines are those of public reports
@@ -147,6 +149,10 @@ _STARTED = re.compile(r"\AStart(?:ed|ing) ")
 _EXIT = re.compile(r"(?<![\w@.-])xapi\.service: [Mm]ain process exited, code=(\w+), status=(\S{1,20})")
 _CONFIG_SAID = re.compile(r"\ACannot access /|\APlease either add to /etc/xapi\.conf")  # xcp_service.ml
 _CONFIG = re.compile(r"\A(?:Fatal error: exception Failure\(\")?(?:bool|int|float)_of_string\"?\)?\Z")  # xcp_service.ml
+# ld.so(8), and bash of the start script
+_NO_PROGRAM = re.compile(
+    r"error while loading shared libraries: |symbol lookup error: |/bin/xapi: (?:No such file or directory|cannot exec)"
+)
 _OCAML = re.compile(r"\AFatal error: exception (?P<exception>.*)\Z")
 _SERVICES = (
     ("xenstored.service", "xenstored"),
@@ -220,7 +226,7 @@ def judge(log: Sequence[str], others: Sequence[str], around: Around) -> Trouble:
     for found in (_state(around), _kernel(starts, other, log, around)):
         if found is not None:
             return found
-    asked = _asked(starts, around)
+    asked = [] if _ended_unheard(starts, other, around) else _asked(starts, around)
     for start in asked:
         found = _of_start(start, around)
         if found is not None:
@@ -255,6 +261,21 @@ def _asked(starts: List[_Start], around: Around) -> List[_Start]:
     # Between its end and this look systemd may have begun another one, which has said little yet.
     newest = starts[::-1][:MOST_STARTS]
     return newest[:1] if newest and (newest[0].finished or newest[0].told_to_end) else newest
+
+
+def _ended_unheard(starts: List[_Start], others: List[Line], around: Around) -> bool:
+    """Did the last start end without a line in xapi's log? Known where the start script began it after all of them."""
+    begun = [at for at, line in enumerate(others) if _begins(line)]
+    if around.running or not begun:
+        return False
+    ended = any(line.program == "systemd" and _EXIT.search(line.text) for line in others[begun[-1] :])
+    since = stamp_s(others[begun[-1]].whole)
+    last = stamp_s(starts[-1].lines[-1].whole) if starts else 0
+    return ended and since is not None and last is not None and since > last
+
+
+def _begins(line: Line) -> bool:
+    return line.program == "xapi-init" and line.text.startswith("Starting xapi")
 
 
 def _found(word: str, lines: Iterable[Line], detail: str = "", also: str = "") -> Trouble:
@@ -367,6 +388,8 @@ def _outside(others: List[Line], around: Around) -> Optional[Trouble]:
     for line in reversed(_last_init(others)):
         if _CONFIG.match(line.text.strip()):
             return _found("config", [line])
+        if _NO_PROGRAM.search(line.text):
+            return _found("program", [line])
         fatal = _OCAML.match(line.text.strip())
         if fatal is not None:
             return _ended(fatal.group("exception"), [line], "", around)
@@ -376,7 +399,7 @@ def _outside(others: List[Line], around: Around) -> Optional[Trouble]:
 def _last_init(others: List[Line]) -> List[Line]:
     """What the start script and xapi have printed since the last start."""
     own = [line for line in others if line.program in ("xapi-init", "xapi")]
-    begun = [at for at, line in enumerate(own) if line.text.startswith("Starting xapi")]
+    begun = [at for at, line in enumerate(own) if _begins(line)]
     return own[begun[-1] :][:20] if begun else own[-20:]
 
 
@@ -401,6 +424,8 @@ def _left(asked: List[_Start], others: List[Line], around: Around) -> Trouble:
     if asked and (asked[0].finished if around.running else asked[0].told_to_end):
         return NO_TROUBLE
     lines = [line for start in asked[:1] for line in start.lines if line.priority in ("error", "warn")][-MOST_LINES:]
+    if not asked and not around.running:
+        lines = [line for line in _last_init(others) if not _begins(line)][-MOST_LINES:]
     gave_up = _gave_up(others)
     if gave_up is not None and not around.running:
         return _found("start-limit", [*lines[-(MOST_LINES - 1) :], gave_up])
