@@ -9,6 +9,7 @@ import random
 import sys
 import threading
 import time
+from types import FunctionType
 
 import pytest
 from google.protobuf.descriptor import FieldDescriptor as Field
@@ -47,7 +48,7 @@ ACTS = {
     "start_toolstack": (int,),
     "place_piece": (object, bytes, str),
     "remove_placed": (),
-    "serve": (object, int),
+    "serve": (object, int, FunctionType),
     "save_state": (bytes,),
 }
 LONGEST_LIMIT_MS = 600000
