@@ -420,6 +420,28 @@ def test_a_list_that_looks_like_a_value_of_the_core_is_replaced_like_any_other()
     assert told_again["hosts"] == {"name-0001": 1} and told_again["payroll"] == 2, "a field's name is none of theirs"
 
 
+def test_a_name_that_only_a_hosts_own_facts_have_is_replaced_in_all_files() -> None:
+    facts = """installation {
+  repositories {
+    name: "gold \\"lun\\""
+    running_vms: "payroll"
+    uuid: "no-name"
+  }
+  where: "nas7:/srv/x"
+}
+memory {
+  biggest {
+    name: "stunnel"
+  }
+}
+words: "cut off"""
+    redaction = Redaction()
+    redaction.learn_facts(facts)
+    redaction.settle()
+    line = 'stunnel of payroll-web at gold "lun", nas7; no-name, cut off'
+    assert redaction.log(line) == "stunnel of name-0004-web at name-0002, name-0003; no-name, cut off"
+
+
 def test_whose_journal_an_entry_stands_in_is_a_name(tmp_path: Path) -> None:
     entry = api.HistoryEntry(seq=7, kind="verdict", text="Healthy, says watch-fra", data="{}", collector="watch-fra")
     alert = api.Alert(key="k", title="t", body="told by WATCH-FRA", raised_at="2026-01-01", collector="watch-muc")

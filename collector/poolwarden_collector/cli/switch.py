@@ -193,7 +193,7 @@ def declare_dead(settings: Settings, host_name: str, typed_name: str | None) -> 
 @common_options
 @click.pass_obj
 def start_lost(settings: Settings, pool: str | None, dry_run: bool, forget: bool) -> None:
-    """Start the VMs of POOL that were lost with a dead host, two at a time, where xapi says that they can start."""
+    """Start the VMs of POOL that were lost with a dead host, one after another, where xapi says that they can start."""
     from poolwarden.v1 import operator_pb2
     from poolwarden_collector.cli.names import pool_or_only
 

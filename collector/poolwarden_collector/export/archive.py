@@ -32,6 +32,7 @@ from poolwarden_collector.export.redaction import Redaction, learn_all, loads
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+FACTS = "facts.txt"  # of a capsule: its host's own report
 Contents = Callable[[api.KeptCapsule], bytes]
 
 
@@ -102,6 +103,8 @@ def _learned(gathered: Gathered, capsules: dict[str, bytes]) -> Redaction:
     learn_all(redaction, gathered.remarks)
     for path, content in _files(capsules):
         redaction.learn(path)
+        if path.endswith(f"/{FACTS}"):
+            redaction.learn_facts(content)
         for line in content.split("\n"):
             redaction.learn(line)
     redaction.settle()

@@ -43,7 +43,7 @@ _DASHED_V4 = re.compile(r"(?<!\d)\d{1,3}([-_])(?:\d{1,3}\1){2}\d{1,3}(?!\d)")
 _V6 = re.compile(r"(?<![0-9A-Za-z:.])[0-9A-Za-z]{0,40}(?::[0-9A-Za-z]{0,40}){2,20}(?![0-9A-Za-z])")
 _NAME_KEYS = re.compile(
     r"(?:.*_)?(?:name|names|serials?|hostname|label|address|addresses|servers?|by|actor|users?|operators?)|vendor_serial"
-    r"|site|collectors?|owner|assigner|prefer|never_promote|devices?|unplugged_srs|iscsi_targets|others",
+    r"|(?:.*_)?vms|site|collectors?|owner|assigner|prefer|never_promote|devices?|unplugged_srs|iscsi_targets|others",
     re.I,
 )
 # Where storage lies: a server and a path, each a name by itself.
@@ -52,6 +52,10 @@ _PLACE = re.compile(r"([^:/\s]*|\[[^\]]*\]):(/.*)")
 # Of a core's value: under this key its class alone says that names are there.
 _NAMES_OF = {"LocalRepository": "running"}
 _MAIL = re.compile(r"(?<![\w.+-])([\w.+-]{1,64})@((?:[A-Za-z0-9-]{1,63}\.){1,8}([A-Za-z]{2,}))(?![\w-])")
+# A host's own facts, as the text form of protobuf writes them: a field that is text, and where a message begins.
+_FACT = re.compile(r'\s*([a-z][a-z0-9_]*): "((?:[^"\\]|\\.)*)"')
+_BLOCK = re.compile(r"\s*([a-z][a-z0-9_]*) \{")
+_PROCESSES = ("biggest",)  # messages whose names are those of programs
 # What systemd calls an instance of a unit (getty@tty1.service) is no address of mail.
 _UNITS = frozenset(("device", "mount", "path", "scope", "service", "slice", "socket", "swap", "target", "timer"))
 _FIELD = re.compile(r"[a-z][a-z0-9_]*")  # how the contract and the core name what they tell
@@ -108,6 +112,18 @@ class Redaction:
             self._names.add(text)
             # The domain of a host's full name is somebody's name as well: example.com of h1.example.com.
             self._names.update(found[1] for found in (_FULL_NAME.fullmatch(text),) if found is not None)
+
+    def learn_facts(self, text: str) -> None:
+        """The names in what a host kept of its own facts; what reads like none of them is left."""
+        block = ""
+        for line in text.split("\n"):
+            begun, fact = _BLOCK.match(line), _FACT.fullmatch(line)
+            if begun is not None:
+                block = begun[1]
+            elif line.strip() == "}":
+                block = ""
+            elif fact is not None and block not in _PROCESSES:
+                self.learn_record({fact[1]: re.sub(r"\\(.)", r"\1", fact[2])})
 
     def learn_record(self, value: Any, key: str = "", packed: bool = False) -> None:
         """The names in a value of JSON: what stands under a key that says so, and below it.
