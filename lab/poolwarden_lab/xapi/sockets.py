@@ -328,8 +328,10 @@ def _server_tls(path: Path, address: str) -> ssl.SSLContext:
     if not path.exists():
         from poolwarden_lab.xapi.certificate import self_signed
 
-        path.write_bytes(self_signed(address))
-        path.chmod(0o600)
+        whole = path.with_suffix(".new")  # xapi renames it, too: nobody reads half of it
+        whole.write_bytes(self_signed(address))
+        whole.chmod(0o600)
+        whole.rename(path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(path)
     return context
