@@ -172,6 +172,12 @@ def test_nothing_is_wider_than_its_screen_and_no_browser_complains(hosted: Hoste
             if name == "pools" and wide >= 1280:  # no name pushes the others off the screen
                 rows = chromium.find_elements(By.CSS_SELECTOR, "table.pools tbody tr")
                 assert max(row.size["height"] for row in rows) < 200, wide
+    for name in ("pools", "waiting", "failover"):  # and at what lies between them, where tables become cards
+        chromium.get(hosted.base + pages()[name])
+        for wide in (320, 768, 961, 1024, 1201, 1920):
+            width(chromium, wide, 800)
+            overflow = chromium.execute_script("return document.scrollingElement.scrollWidth - window.innerWidth")
+            assert overflow <= 0, (wide, name, overflow)
     said = [line["message"] for line in chromium.get_log("browser") if "404" not in line["message"]]
     assert said == []
 
