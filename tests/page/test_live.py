@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -92,6 +93,18 @@ async def test_what_is_dear_to_make_is_made_more_seldom(site: Site) -> None:
     clock.now += 0.2
     await one.sheet(ME, POOLS)
     assert views.made == 2
+
+
+async def test_all_that_are_watched_take_half_of_the_time_at_most(site: Site) -> None:
+    one = kept(site, Counted(), Clock())
+    async with contextlib.AsyncExitStack() as watching:
+        for number in range(live.TOGETHER):
+            await watching.enter_async_context(one.watched(ME, replace(POOLS, skip=number)))
+        assert one._pause_s(0.2) == pytest.approx(4.0) and one._pause_s(0.001) == live.FRESH_S
+        for number in range(300):
+            await watching.enter_async_context(one.watched(ME, replace(POOLS, name=f"n{number}")))
+        assert (live.TOGETHER + 300) * 0.2 / one._pause_s(0.2) <= 0.5
+    await one.stop()
 
 
 async def test_who_watches_is_told_of_another_number_and_ages_are_no_change(

@@ -5,7 +5,8 @@ Rules
 * A page is made at most once in ``FRESH_S`` seconds for all who have the same pools (a *sheet*: page and scope),
   however many look at it.
 * A sheet that somebody watches is looked at anew every second, but never for more than a twentieth of the time: what
-  takes 100 ms to make is made every two seconds.
+  takes 100 ms to make is made every two seconds. All that are watched take half of the time at most: neither many
+  people, each with a pool of his own, nor one with many filters, keep the loop from everything else.
 * Watchers are told a sheet's number when what it says has changed; ages that merely go on are no change. What they then
   fetch is there already.
 * What fails is shown as failed: a page is never silently the old one.
@@ -34,6 +35,7 @@ from poolwarden_collector.shell.page.views import Views
 
 FRESH_S, OLDEST_S = 1.0, 5.0
 SHARE = 20  # of the time at most one part of so many goes into one sheet
+TOGETHER = SHARE // 2  # sheets that may have such a part each; of more each one has less
 MOST = 512  # sheets that are kept
 MOST_TEXT = 64 << 20  # characters of all of them: a sheet has some MB where a pool or a failover is big
 SPREAD_S = 2.0  # over which many watchers are told
@@ -133,7 +135,12 @@ class Live:
                     cost = (await self._fresh(key, viewer, FRESH_S / 2)).cost_s
                 except Exception:
                     _log.exception("a page that is watched could not be made")
-            await asyncio.sleep(max(FRESH_S, SHARE * cost))
+            await asyncio.sleep(self._pause_s(cost))
+
+    def _pause_s(self, cost_s: float) -> float:
+        """After how long a sheet that took ``cost_s`` to make is looked at anew."""
+        watched = sum(bool(kept.watchers) for kept in self._kept.values())
+        return max(FRESH_S, SHARE * cost_s * max(1.0, watched / TOGETHER))
 
     def _at(self, key: Key) -> _Kept:
         kept = self._kept.get(key)
