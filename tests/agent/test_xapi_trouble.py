@@ -387,6 +387,19 @@ def test_the_kernels_word_is_about_a_process_of_this_log():
     assert judge(["Apr 29 20:26:40 h1 " + line for line in late], [killed], ENDED).cause == "unknown"
 
 
+def test_a_later_process_that_says_what_ended_it_was_not_killed():
+    up = start(7) + "xapi: [debug||0 |server_init D:ab|xapi] startup: startup sequence finished\n"
+    killed = kernel("Out of memory: Kill process 7 (xapi) score 312 or sacrifice child")
+    emptied = log(up) + log(start(9, DATABASE) + fatal('Xmlm.Error(1:1, "expected root element")'), 50)
+    for around in (ENDED, Around(ended_pid=9)):
+        assert judge(emptied, [killed], around).cause == "database"
+    assert judge(emptied, [killed], Around(ended_pid=7)).cause == "oom-killed"
+    # One that has only begun has said nothing yet; an end that the agent has not seen is one of these.
+    for around in (ENDED, Around(ended_pid=7), Around(ended_pid=5)):
+        assert judge(log(up) + log(start(9), 50), [killed], around).cause == "oom-killed"
+    assert judge(log(up) + log(start(9), 50), [killed], Around(ended_pid=9)).cause == "unknown"
+
+
 def test_what_the_host_shows():
     assert judge([], [], Around(blocked=True)).cause == "start-blocked"
     assert judge([], [], Around(foreign_pid=77)).cause == "stale-pid"

@@ -12,7 +12,8 @@ Rules
 * A process that was told to end has no trouble.
 * A start that has ended before it wrote to its log (a library is not there) is known by the start script and systemd
   alone; what earlier processes said is then no word on it.
-* The kernel's word is about one process: its number has to be that of a xapi of this log.
+* The kernel's word is about one process: its number has to be that of a xapi of this log that has not said itself what
+  ended it, and after which none has.
 
 Sources: xapi is xapi-project/xen-api, each rule names its file; forms of whole lines are those of public reports
 (the trackers of xcp-ng/xcp and xapi-project/xen-api; tests/agent/test_xapi_trouble.py).
@@ -298,7 +299,7 @@ def _state(around: Around) -> Optional[Trouble]:
 
 def _kernel(starts: List[_Start], others: List[Line], log: Sequence[str], around: Around) -> Optional[Trouble]:
     """Killed for want of memory: the kernel's word, about a process of this log."""
-    pids = {start.pid for start in starts[-MOST_STARTS:] if start.pid} | ({around.ended_pid} - {0})
+    pids = _without_word(starts, around.ended_pid)
     for line in reversed(others):
         found = _KILLED.search(line.text)
         if found is None:
@@ -310,6 +311,20 @@ def _kernel(starts: List[_Start], others: List[Line], log: Sequence[str], around
             return _found("oom-killed", [line])
         return None
     return None
+
+
+def _without_word(starts: List[_Start], ended_pid: int) -> Set[int]:
+    """The last processes, back to the one that is asked about, as far as none of them has said what ended it."""
+    last, known = starts[::-1][:MOST_STARTS], ended_pid in {start.pid for start in starts} - {0}
+    pids: Set[int] = set() if known else {ended_pid}
+    for start in last:
+        if start.fatal is None:
+            pids.add(start.pid)
+        elif not known:
+            break
+        if start.pid == ended_pid != 0:
+            break
+    return pids - {0}
 
 
 def _near(raw: str, log: Sequence[str]) -> bool:
