@@ -396,6 +396,21 @@ LINES = (
 )
 
 
+def test_the_end_of_stunnel_for_xapi_is_none_of_xapis(tree):
+    """Of the unit stunnel@xapi.service: what failed by that would be an assumption about xapi."""
+    root, other = str(tree.root), LINES[0].replace(b"xapi.service", b"stunnel@xapi.service").replace(b"123", b"1")
+    with open(str(tree.root / "var/log/daemon.log"), "ab") as log:
+        log.write(b"x\n")
+        log.flush()
+        before = learned.log_end(root)
+        log.write(other)
+        log.flush()
+        assert learned.exit_since(root, before) == ("", "")
+        log.write(LINES[0] + other)
+        log.flush()
+    assert learned.exit_since(root, before) == ("exited", "123")
+
+
 @pytest.mark.parametrize("line, ended", [(LINES[0], ("exited", "123")), (LINES[1], ("killed", "9/KILL"))])
 def test_how_xapi_ended_is_what_was_logged_since(tree, line, ended):
     root = str(tree.root)

@@ -19,7 +19,7 @@ LOG = "var/log/daemon.log"
 MOST_LOG = 262144
 MOST_TABLE = 4 * 1024 * 1024
 _EXIT = re.compile(
-    r"xapi[.]service: [Mm]ain process exited, code=(exited|killed|dumped), status=([0-9]{1,3}(?:/[A-Z]+)?)"
+    r"(?<![\w@.-])xapi[.]service: [Mm]ain process exited, code=(exited|killed|dumped), status=([0-9]{1,3}(?:/[A-Z]+)?)"
 )
 _ESTABLISHED = "01"
 
