@@ -295,6 +295,13 @@ class Roster:
         else:
             self._quiet_pools[pool] = now
 
+    def quiet_for_less(self, pool: PoolId, since: Ms, ms: Ms) -> None:
+        """The pool's quiet time that began then lasts no longer than this; not one that has begun later."""
+        if self._quiet_pools.get(pool) == since:
+            less = max(0, self.config.policy_of(pool).quiet_time - ms)
+            # safety: in the quiet time of a takeover it would end with that (taken_over.quiet_ends), at old Hellos.
+            self._quiet_pools[pool] = max(since - less, min(since, self.charge(pool).started_at + 1))
+
     def reconfigure(self, config: Config, now: Ms) -> None:
         """From now on this is the configuration.
 

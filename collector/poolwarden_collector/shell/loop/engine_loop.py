@@ -199,6 +199,12 @@ class EngineLoop:
         self._stalls.begin(pool, why, now)
         return self._ready(None)
 
+    def present(self, now: Ms, boottime: Ms) -> Ready:
+        """While what is open waits and no step shows it: this collector is not away, or it was."""
+        self._now, self._boottime = now, boottime
+        self._notice_absence()
+        return self._ready(None)
+
     def in_doubt_no_more(self, pool: PoolId, now: Ms) -> Ready:
         """What was recorded beside its steps is known to be there, or not."""
         self._stalls.end(pool, now)
@@ -213,10 +219,7 @@ class EngineLoop:
         return self._begin("", _Open(self._reconfigured(change), None), now, boottime)
 
     def committed(self, now: Ms, boottime: Ms, begun: int = 0, turn: PoolId | None = None) -> Ready:
-        """The write is durable. ``begun``: the new epoch, after BeginEpoch.
-
-        ``turn``: of which pool the event is; None: the only one that is open.
-        """
+        """The write of ``turn`` (None: of the only one) is durable. ``begun``: the new epoch, after BeginEpoch."""
         self._now, self._boottime = now, boottime
         self._stalls.end(turn, self._now)
         return self._go_on(turn, lambda open_turn: open_turn.send(begun))
@@ -299,9 +302,7 @@ class EngineLoop:
         return seen, asof
 
     def streams_read(self, until: Ms, of_pools: Mapping[PoolId, Ms] = MappingProxyType({})) -> None:
-        """All that had arrived at the machine by then has been read from the streams and stamped; of these pools only
-        what came earlier.
-        """
+        """All that had arrived by then has been read from the streams; of these pools only what came earlier."""
         self._read_until, self._pools_until = until, of_pools
 
     # -------------------------------------------------------------------------------------------- turns
@@ -459,6 +460,7 @@ class EngineLoop:
             yield Nothing()
         # safety: only from here on is the step real; everything above can be repeated from the same state.
         self.roster.pools[uuid] = outcome.pool
+        self._stalls.hears(uuid)
         self._rests.stepped(uuid, pool, outcome, now, behind)
         # safety: also on the clock that counts a machine's sleep, which may have come between the commit and here.
         for effect in outcome.effects:
@@ -585,9 +587,7 @@ class EngineLoop:
             self._do(CutOff(""))
 
     def _behind(self, happening: Happening, now: Ms) -> Ms:
-        """How long before ``now`` everything that had arrived has been taken in by this pool's step; never less than
-        it was before: what has been heard stays heard.
-        """
+        """How long ago all had arrived that this pool's step takes in; what has been heard before stays heard."""
         front = min(now, max(self._arrived(happening, now), self._fronts.get(happening.pool, 0)))
         self._fronts[happening.pool] = front
         self.roster.behind_ms = now - front

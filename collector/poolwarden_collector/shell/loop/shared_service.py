@@ -129,6 +129,8 @@ class SharedService(Service):
         return self.loop.silence(self.roster.now(), self._inbox.oldest(self.roster.stalls))
 
     def _judge_sites(self) -> None:
+        if self._open:
+            self._carry_out(self.loop.present(*self._clocks()))
         oldest = self._inbox.oldest(self.roster.stalls)
         for text in self.loop.judge_sites(self.roster.now(), self._anchors(), oldest, self._sums()):
             _log.warning("%s", text)
