@@ -271,6 +271,12 @@ async def test_who_reads_nothing_holds_no_more_than_his_pages(site: Site, monkey
     await site.get("/?skip=4")
 
 
+async def test_a_head_alone_is_given_where_it_is_asked_for(site: Site) -> None:
+    async with site.web.head(f"{site.base}/") as reply:
+        assert reply.status == 200 and int(reply.headers["Content-Length"]) > 1_000 and not await reply.read()
+    assert "pool-0000" in await site.get("/") and not len(site.page._leaving)
+
+
 async def test_what_takes_too_long_is_said_to(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     async def never(*_: object) -> Made:
         await asyncio.Event().wait()

@@ -21,7 +21,7 @@ from poolwarden_collector.cli.pages.journal import COPIED
 from poolwarden_collector.cli.pages.plan import plan_page
 from poolwarden_collector.cli.pages.pools import todo_lines
 from poolwarden_collector.shell.operators.access import EVERYTHING, Caller
-from poolwarden_collector.shell.page import asked, evidence, export
+from poolwarden_collector.shell.page import asked, evidence, export, views
 from poolwarden_collector.shell.page.asking import LOOKS, Asking, Refused, Viewer
 
 from .rig import Site, paged, two_pools
@@ -74,8 +74,6 @@ async def test_the_list_is_narrowed_by_name_and_state_and_counts_go_on(site: Sit
 
 
 async def test_many_pools_have_pages(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    from poolwarden_collector.shell.page import views
-
     monkeypatch.setattr(views, "ROWS", 2)
     first, second = await site.get("/"), await site.get("/?skip=2")
     assert re.findall(r'id="p-([0-9a-f-]+)"', first) == [uuid_of(0), POOL] and 'href="?skip=2"' in first
@@ -135,6 +133,20 @@ async def test_nothing_that_was_found_of_a_healthy_pool_stands_beside_its_failov
         assert "FAILOVER of host-1 under way" in text and "It is lost already" in text
         assert "now: FAILOVER of host-1 under way" in text and "now: healthy" not in text
         assert "fence device power of host-1 reads OFF" in text and "The journal has none" not in text
+
+
+@pytest.mark.parametrize(
+    ("pool", "hasty"),
+    [
+        (pb.PoolStatus(situation=pb.Situation(level="good")), False),
+        (pb.PoolStatus(situation=pb.Situation(level="warning")), False),
+        (pb.PoolStatus(situation=pb.Situation(level="critical")), True),
+        (pb.PoolStatus(situation=pb.Situation(level="warning"), question=pb.Question(id="x")), True),
+        (pb.PoolStatus(situation=pb.Situation(level="warning"), failover=pb.FailoverStatus(id="x")), True),
+    ],
+)
+async def test_what_is_kept_is_found_anew_sooner_where_something_goes_on(pool: pb.PoolStatus, hasty: bool) -> None:
+    assert views._lasts_s(pool) == (views.HASTY_S if hasty else views.SLOW_S)
 
 
 async def test_a_command_stands_alone_where_it_is_copied_from(site: Site) -> None:
@@ -277,8 +289,6 @@ async def test_history_is_filtered_and_paged(site: Site, monkeypatch: pytest.Mon
     assert re.findall(r'class="kind">([^<]*)<', text) == ["closed"]
     assert "no such entries" in await site.get("/history?since=2001-01-01&until=2001-01-02")
     assert "closed" in await site.get("/history?since=2001-01-01 12:00")
-    from poolwarden_collector.shell.page import views
-
     monkeypatch.setattr(views, "ROWS", 5)
     first = await site.get("/history?everything=1")
     older = re.search(r'href="(/history\?[^"]*before=\d+[^"]*)"', first)
