@@ -126,7 +126,7 @@ def restore(copy: Path, file: Path, dry: bool, replace: bool, yes: bool) -> None
     put_back = lambda etcd: prefix_copy.put_back(etcd, names, there, config.name, dry, replace)  # noqa: E731
     done = _ask(settings, put_back)
     would = "would be" if dry else "were"
-    replaced = f", in the place of {done.replaces} pools that stand there" if done.replaces else ""
+    replaced = f", in the place of {_pools(done.replaces)} that stand there" if done.replaces else ""
     click.echo(f"{done.keys} keys as of revision {done.revision} {would} put below {names.prefix}/{replaced}")
     click.echo(f"the generation {'would be' if dry else 'is'} {done.generation}; each pool is quiet at first")
     _needs_yes(yes, dry)
@@ -195,27 +195,31 @@ def _of_raising(place: Place, number: int | None) -> Iterator[str]:
     owned = sorted(set(place.owners.values()))
     for name in owned:
         count = sum(owner == name for owner in place.owners.values())
-        yield f"deposed: {name}, of {count} {'pool' if count == 1 else 'pools'}; it claims anew within seconds"
+        yield f"deposed: {name}, of {_pools(count)}; it claims anew within seconds"
     if not owned:
         yield "deposed: nobody, no pool has an owner"
     if owned and before:
         yield "each pool is quiet then, as after a restart; raise it only after etcd was restored or built anew"
 
 
+def _pools(count: int) -> str:
+    return "1 pool" if count == 1 else f"{count} pools"
+
+
 def _tell_moved(done: Moved, settings: StoreSettings, dry: bool, pinned: bool) -> None:
     if done.todo is Todo.NOTHING:
-        click.echo(f"etcd has the {len(done.pools)} pools of this archive already, generation {done.generation}")
+        click.echo(f"etcd has {_pools(len(done.pools))} of this archive already, generation {done.generation}")
         return
     would = "would be" if dry else "were"
     if done.todo is Todo.OPEN:
-        click.echo(f"{len(done.pools)} pools are in etcd already; the move {'would be' if dry else 'is'} ended")
+        click.echo(f"in etcd already: {_pools(len(done.pools))}; the move {'would be' if dry else 'is'} ended")
     for pool in sorted(done.names, key=lambda each: done.names[each])[:_SHOWN]:
         click.echo(f"  {done.names[pool]} ({pool})")
     if done.todo is Todo.ALL:
         if len(done.pools) > _SHOWN:
             click.echo(f"  and {len(done.pools) - _SHOWN} more")
         counts = f"{done.alerts} open alerts, {done.shots} power-offs without a known end"
-        click.echo(f"{len(done.pools)} pools with {counts} {would} moved to {settings.names.prefix}/ in etcd")
+        click.echo(f"{_pools(len(done.pools))} with {counts} {would} moved to {settings.names.prefix}/ in etcd")
         if not dry:
             click.echo("each was read back and is the same in every field; the journal is an archive from now on")
     if done.unpinned and dry and not pinned:
@@ -234,7 +238,7 @@ def _tell_back(done: Back, config: Config, dry: bool) -> None:
     if len(done.names) > _SHOWN:
         click.echo(f"  and {len(done.names) - _SHOWN} more")
     would = "would be" if dry else "were"
-    click.echo(f"{len(done.names)} pools with {done.alerts} open alerts {would} moved to {config.state_dir}")
+    click.echo(f"{_pools(len(done.names))} with {done.alerts} open alerts {would} moved to {config.state_dir}")
     if not dry:
         click.echo("each was read back and is the same in every field; in etcd nobody owns a pool any more")
         click.echo(
