@@ -77,3 +77,11 @@ def test_half_a_command_is_never_told() -> None:
     assert "release" not in told.lines[2] and "poolwarden explain lab" in told.lines[2]
     short = "poolwarden release h1 --as-master"
     assert failovers.BLOCKERS[Blocker.NO_CLAIM].told({**words, "why": "so", "step": short}).lines[2] == short
+
+
+def test_what_an_announcement_covers_has_a_message_of_its_own() -> None:
+    """A master is called lost where it may be, and nowhere else."""
+    covered = {verdict for verdict in Verdict if verdict.entails.told_when_covered}
+    assert {verdict.word for verdict in covered} == set(verdicts.COVERED)
+    lost = {verdict for verdict in covered if verdicts.COVERED[verdict.word].id == "lost-while-held"}
+    assert lost == {Verdict.VANISHED, Verdict.UNWITNESSED}

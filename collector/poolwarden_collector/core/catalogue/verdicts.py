@@ -310,15 +310,44 @@ REFUSES_EVERYBODY = Message(
     "back with the master's management interface.",
     _HEALTHY,
 )
-COVERED = Message(
+_COVERED = ("nothing: {covered}", "if nobody works there, poolwarden explain {pool} tells what ends that")
+_LOST_WHILE_HELD = Message(
     "lost-while-held",
     "critical",
     "master {master} lost while the pool is held",
     "{sentence}",
-    "nothing: {covered}",
-    "if nobody works there, poolwarden explain {pool} tells what ends that",
+    *_COVERED,
     "the pool cannot be managed; {running}; {there}",
     "What was announced (an upgrade, a change of master) covers a loss of the master that nobody announced.",
     _HEALTHY,
 )
-ALL = (*BY_WORD.values(), REFUSES_EVERYBODY, COVERED)
+_XAPI_WHILE_HELD = Message(
+    "xapi-while-held",
+    "critical",
+    "the xapi of master {master} does not answer while the pool is held",
+    "{sentence}",
+    *_COVERED,
+    _UNMANAGED,
+    "What was announced (an upgrade, a change of master) covers a xapi that is down or hangs longer than that takes. "
+    "VMs run on, on {master} too: the host is not dead.",
+    _HEALTHY,
+)
+COVERED: dict[str, Message] = {
+    "MasterVanished": _LOST_WHILE_HELD,
+    "MasterUnwitnessed": _LOST_WHILE_HELD,
+    "MasterXapiHung": _XAPI_WHILE_HELD,
+    "MasterXapiDown": _XAPI_WHILE_HELD,
+    "NoMaster": Message(
+        "no-master-while-held",
+        "critical",
+        "no host serves as master while the pool is held",
+        "{sentence}",
+        *_COVERED,
+        _UNMANAGED,
+        "What was announced (an upgrade, a change of master) covers that nobody has become the master for longer than "
+        "it takes. The master of before may be well, as a member. VMs run on.",
+        "when a host serves as master and the pool is Healthy",
+    ),
+}
+"""By the word of the verdict that an announcement covers."""
+ALL = (*BY_WORD.values(), REFUSES_EVERYBODY, *dict.fromkeys(COVERED.values()))

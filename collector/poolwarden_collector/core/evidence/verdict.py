@@ -96,7 +96,7 @@ class Entails:
 
     settling: Settling = Settling.NONE
     next_step: str = ""  # what a person can do: {master} and {member} are hosts
-    told_when_covered: bool = False  # has an alert of its own even where an announcement covers it
+    told_when_covered: bool = False  # has an alert of its own even where an announcement covers it (COVERED)
     master_is_lost: bool = False  # nobody serves as master, or nobody could tell
     undecided: bool = False  # too little is heard: what is under way is neither continued nor given up
     carries: tuple[Path, ...] = ()  # the failovers that it carries, by how the old master is made harmless

@@ -107,7 +107,8 @@ def alert_verdict(tx: Transaction, verdict: Verdict, sentence: str) -> None:
         _raise_verdict(tx, verdict, verdict.message, verdict.word, sentence)
     under = without_hold(signs(tx)) if verdict in (Verdict.UPGRADING, Verdict.TRANSITION) else verdict
     if under.entails.told_when_covered and under is not verdict:
-        _raise_verdict(tx, under, COVERED, f"{verdict.word} over {under.word}", f"{under.meaning}; {sentence}")
+        word = f"{verdict.word} over {under.word}"
+        _raise_verdict(tx, under, COVERED[under.word], word, f"{under.meaning}; {sentence}")
 
 
 def _stands_open(pool: Snapshot, failover: Failover) -> str:
