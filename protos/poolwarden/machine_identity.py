@@ -46,8 +46,10 @@ _SAYS_SO = frozenset(
         "unknown",
         "unknow",
         "undefined",
+        "unspecified",
     )
     + ("tobefilled", "tobefilledbyoem", "tobefilledbyoemm", "filledbyoem", "oem", "oemserial", "oemserialnumber")
+    + ("tbfboem", "tbfbyoem", "tbdbyoem", "tobedetermined", "tobespecified")
     + ("na", "notapplicable", "notavailable", "notspecified", "notsettable", "notset", "notprovided", "notdefined")
     + ("notassigned", "notpresent", "noserial", "noserialnumber", "noassetinformation", "noassettag", "nodata")
     + ("outofspec", "badindex", "invalidentry", "qemu", "bochs", "virtual", "virtualmachine", "eval", "sample", "test")
@@ -63,7 +65,11 @@ _FIELDS = (
     "mainboard",
     "product",
     "enclosure",
+    "type1product",
+    "type1system",
     "type2board",
+    "type2baseboard",
+    "type3chassis",
 )
 _NAMES_OF_FIELDS = frozenset(field + name for field in _FIELDS for name in ("serialnumber", "serial", "serialno", "sn"))
 # Words before a number that only counts: "SSN12345678901234567", "BSS-0123456789", "MB-1234567890".

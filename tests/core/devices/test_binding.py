@@ -85,7 +85,19 @@ def test_a_uuid_that_vendors_leave_in_place_names_no_machine(text: str) -> None:
         "SN",
         "NA",
     ]
-    + ["XXXXXXXXXX", "..........", "To be filled by O.E.M. ", "Filled By OEM", "Not Specified", "None", "1234567890"]
+    + [
+        "Unspecified",
+        "TBFBOEM",
+        "Type1ProductSerial",
+        "TBD by O.E.M.",
+        "XXXXXXXXXX",
+        "..........",
+        "To be filled by O.E.M. ",
+        "Filled By OEM",
+        "Not Specified",
+        "None",
+        "1234567890",
+    ]
     + ["01234567890123456789", "SSN12345678901234567", "BSS-0123456789", "MB-1234567890", "NB-1234567890", "VMware-56"]
     + ["<OUT OF SPEC>", "<BAD INDEX>", "No Asset Information", "Serial No.", "Type2 - Board Serial Number", "O.E.M."],
 )
