@@ -133,6 +133,17 @@ def test_a_boot_gate_is_not_answered_and_goes_by_its_own_rules(g: Alone) -> None
     assert Kind.GATE_ANSWER not in g.to_etcd and not [each for each in g.effects if isinstance(each, AnswerGate)]
 
 
+def test_that_a_gate_waits_is_still_known_when_the_right_is_back(g: Alone) -> None:
+    """Else its xapi would be told to be down, and what was told of its gate to be over, before it asks again."""
+    g.cut_off()
+    began = g.now
+    for _ in range(60):
+        g.feed(ev.GateAsked(uuid(1), g.host(1).stream, g.host(1).boot, Role.MASTER))
+        g.run(2_000)
+    waiting = g.pool.live.gates.waiting[uuid(1)]
+    assert waiting.since == began and g.now - waiting.at <= 2_000 and Kind.GATE_ANSWER not in g.to_etcd
+
+
 def test_a_site_that_loses_its_power_with_etcd_lets_its_master_boot_first(g: Alone) -> None:
     g.cut_off()
     for host in g.hosts:

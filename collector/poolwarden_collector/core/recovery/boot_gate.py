@@ -68,10 +68,12 @@ def answer(tx: Transaction) -> None:
     if not asked:
         return
     tx.change(BootGates, asked={})
-    if tx.record.stale_epoch > tx.site.epoch or tx.site.cut_off:
-        return  # another collector is obeyed there: it answers; without the right to act an answer would not be sent
+    if tx.record.stale_epoch > tx.site.epoch:
+        return  # another collector is obeyed there: it answers
     for host, (boot, pool_conf) in sorted(asked.items()):
         _note_waiting(tx, host, boot)
+        if tx.site.cut_off:
+            continue  # no answer would be sent; that it asks is known, and what was told of it stays
         word = _decide(tx, host, pool_conf)
         if word.decision == OPEN and tx.failover is not None and tx.failover.step in REVERSIBLE:
             abort(tx, f"{tx.name(host)} has booted and is let be master: {word.reason}")
