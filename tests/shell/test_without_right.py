@@ -102,6 +102,26 @@ async def test_after_a_standstill_a_pool_is_quiet_until_those_are_heard_who_were
         assert a.roster.quiet_until(POOL) == ended + waits
 
 
+@pytest.mark.parametrize(("later", "waits"), [(3_000, QUIET_MS), (QUIET_MS + 1, SHORTEST_QUIET_MS)])
+async def test_who_fell_silent_in_the_first_of_two_standstills_is_waited_for_after_the_second(
+    later: int, waits: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with two(tmp_path, monkeypatch) as (a, _, __):
+        await a.owns()
+        a.time += 2 * QUIET_MS
+        stalls = PoolStalls(a.roster, lambda _: None)
+        heard(a, *HOSTS, at=a.time)
+        for pause in (later, 2_000):
+            stalls.begin(POOL, "no answer", a.time)
+            a.time += 40_000
+            stalls.end(POOL, a.time)
+            ended = a.time
+            a.time += pause
+            heard(a, *HOSTS[1:], at=a.time)
+            stalls.hears(POOL)
+        assert a.roster.quiet_until(POOL) == ended + waits
+
+
 async def test_in_the_quiet_time_of_a_takeover_that_is_not_ended_by_old_hellos(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

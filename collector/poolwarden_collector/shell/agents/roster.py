@@ -36,6 +36,7 @@ _AT_ENTRANCE = (
 )
 _WAITS = "{} fence runs wait for their turn, the longest for {:.0f} s: poolwarden doctor"
 COUNTED_MS: Ms = 2_500  # until all collectors have read a site's counts, each once a second
+RUNNING_MS: Ms = 1_000  # for which it is known which VMs run in which pools: hosts tell theirs every two seconds
 LONG_WAIT_MS: Ms = 5_000  # of a fence run that something waits for, and of an agent that is not let in
 _FOLDED = "a pool writes too much: {} entries that only inform were counted instead of written since the start"
 
@@ -59,6 +60,7 @@ _NO_CONDITION = frozenset(
         "reload_refused",
         "damage",
         "_warnings",
+        "_running",
         "tally",
     }
 )
@@ -158,6 +160,8 @@ class Roster:
         self.fence_waits: Callable[[], dict[Urgency, tuple[int, Ms]]] = dict  # how many wait, and the longest, ms
         self.at_entrance: Callable[[], tuple[int, Ms]] = lambda: (0, 0)  # how many wait to be let in; the first, ms
         self._warnings: dict[str, tuple[str, int]] = {}
+        # As of when; of which VMs; and in which pools each of them runs.
+        self._running: tuple[Ms, frozenset[str], dict[str, set[PoolId]]] = (0, frozenset(), {})
         self.tally = Tally()
 
     def site(self, pool: PoolId, behind_ms: Ms | None = None) -> Site:
@@ -185,14 +189,32 @@ class Roster:
 
     def _elsewhere(self, pool: PoolId) -> frozenset[str]:
         """VMs in this pool's queue of starts that run in another pool, whoever may have brought them there."""
+        queued = self._queued(pool)
+        if not queued:
+            return queued
+        at, asked, found = self._running
+        # Asked at each step of a pool whose queue may stand for hours; looking through all hosts costs milliseconds.
+        if not queued <= asked or not 0 <= self.now() - at < RUNNING_MS:
+            asked = frozenset[str]().union(*map(self._queued, self.pools))
+            found = self._who_runs(asked)
+            self._running = (self.now(), asked, found)
+        return frozenset(vm for vm in queued if found.get(vm, {pool}) != {pool})
+
+    def _queued(self, pool: PoolId) -> frozenset[str]:
+        """The VMs in this pool's queue of starts."""
         own = self.pools.get(pool)
-        lost = own.record.after.lost.values() if own is not None else ()
-        queued, found = {vm.vm for vm in lost if vm.state == "queued"}, set[str]()
-        for uuid, other in self.pools.items() if queued else ():
-            for agent in other.live.agents.values() if uuid != pool else ():
-                if agent.connected:
-                    found.update(queued.intersection(agent.facts.domains or ()))
-        return frozenset(found)
+        lost = own.record.after.lost if own is not None else {}
+        return frozenset(vm.vm for vm in lost.values() if vm.state == "queued")
+
+    def _who_runs(self, vms: frozenset[str]) -> dict[str, set[PoolId]]:
+        """In which pools a connected host has a domain of each; a VM that runs nowhere is not there."""
+        found: dict[str, set[PoolId]] = {}
+        for uuid, pool in self.pools.items():
+            for agent in pool.live.agents.values():
+                if agent.connected and not vms.isdisjoint(agent.facts.domains or ()):
+                    for vm in vms.intersection(agent.facts.domains or ()):
+                        found.setdefault(vm, set()).add(uuid)
+        return found
 
     # ------------------------------------------------------------------------------------------------ in charge, or not
 

@@ -6,7 +6,8 @@ Rules
   waits behind another one in it seems to have been silent.
 * That quiet time ends early, after ``SHORTEST_QUIET_MS``, once whoever was heard as the pool began to stand still has
   been heard since. Streams stayed open meanwhile, and an agent whose stream did not has time to come again in it. Who
-  was silent before it is no riddle of this collector's; who has fallen silent in it costs the whole quiet time.
+  was silent before it is no riddle of this collector's; who has fallen silent in it, or in one whose quiet time still
+  lasted as it began, costs the whole quiet time.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class PoolStalls:
         if pool not in self._since:
             self._do(Say(ERROR, f"pool {pool}: NOTHING IS DECIDED OR DONE: {why}"))
             self._since[pool] = now
-            self._heard[pool] = self._heard_last(pool)
+            self._heard[pool] = self._heard_last(pool) | self._not_back(pool, now)
         self._roster.stalls[pool] = why
         self._retries[pool] = now + RETRY_MS
 
@@ -97,6 +98,12 @@ class PoolStalls:
         newest = max((each.last_heard for each in agents.values()), default=0)
         within = self._roster.config.policy_of(pool).suspect_after
         return frozenset(host for host, each in agents.items() if newest - each.last_heard < within)
+
+    def _not_back(self, pool: PoolId, now: Ms) -> frozenset[HostId]:
+        """For whom the pool listens in a quiet time that another standstill has begun."""
+        # safety: or one that fell silent in the first of two standstills would be no riddle of the second.
+        known = self._listens.get(pool)
+        return known[1] if known is not None and now < self._roster.quiet_until(pool) else frozenset()
 
     def _quiet(self, pool: PoolId, now: Ms) -> None:
         if now - self._since[pool] > AWAY_MS:
