@@ -15,7 +15,7 @@ from poolwarden_agent.core.findings import FAILS, HOLDS, NOT_SEEN
 from poolwarden_agent.dom0.assumptions import scene, static
 from poolwarden_agent.host.looking_on.happenings import LEARNED
 
-from .dom0_forms import INVENTORIES, Dom0
+from .dom0_forms import HEAD, INVENTORIES, Dom0
 
 UNIT_IDS = ("xapi-unit", "xapi-unit-restart", "xapi-unit-type", "xapi-unit-stop-limit", "gate-no-start-limit")
 SERVICE_GROUP = "sys/fs/cgroup/systemd/system.slice/xenstored.service/cgroup.procs"
@@ -347,6 +347,24 @@ def babbles(dom0):
 
     dom0.gone("var/run/xenstored/socket")
     dom0.serve("var/run/xenstored/socket", speak)
+
+
+def knows_nobody(dom0):
+    """As one that was started anew, and as each until xen-init-dom0 has told it of domain 0."""
+
+    def speak(connection):
+        while connection.recv(65536):
+            connection.sendall(HEAD.pack(16, 0, 0, 7) + b"ENOENT\0")
+
+    dom0.gone("var/run/xenstored/socket")
+    dom0.serve("var/run/xenstored/socket", speak)
+
+
+@pytest.mark.parametrize("uptime, finding", [("42.00", NOT_SEEN), ("864000.00", FAILS)])
+def test_that_xenstored_knows_no_domain_is_no_contrary_while_the_host_boots(dom0, uptime, finding):
+    knows_nobody(dom0)
+    dom0.put("proc/uptime", "%s 10.00\n" % uptime)
+    assert dom0.look()[0]["xenstored-answers"].finding == finding
 
 
 @pytest.mark.parametrize("act", [refuses, babbles])

@@ -35,7 +35,7 @@ class Look(NamedTuple):
     """The running domains' UUIDs, sorted; None where xenstored does not tell them, and why.
 
     ``contrary``: that it does not is certain (nobody listens, or what came is no answer), and no matter of time;
-    ``answered``: something came.
+    ``answered``: something came that no start of this host explains.
     """
 
     domains: Optional[List[str]]
@@ -60,8 +60,8 @@ def look(path: str, limit_s: float = 1.0) -> Look:
         talk.connect(path)
         numbers = talk.ask(DIRECTORY, "/local/domain")
         if "0" not in (numbers or "").split("\0"):
-            # safety: one that was started anew knows no guest, and they all run on.
-            return Look(None, "its list of domains has no domain 0", True, True)
+            # safety: one that was started anew knows no guest, and they all run on. At the boot xen-init-dom0 adds it.
+            return Look(None, "its list of domains has no domain 0", True)
         found: List[str] = []
         for request, count in _questions(numbers or ""):
             found += talk.names(request, count)
