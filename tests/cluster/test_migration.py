@@ -8,9 +8,11 @@ import sqlite3
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from tests.core.pool import Guarded
 from tests.core.test_adversarial_proof import until
 from tests.shell.rig import write_config
@@ -28,8 +30,8 @@ from poolwarden_collector.shell.cluster.names import Names
 from poolwarden_collector.shell.cluster.ownership import NotClaimed, NotRaised, Ownership, Raised, raise_generation
 from poolwarden_collector.shell.config.config import load
 from poolwarden_collector.shell.main import serve
-from poolwarden_collector.shell.migration import prefix_copy
-from poolwarden_collector.shell.migration.place import Refused, Way, look
+from poolwarden_collector.shell.migration import commands, prefix_copy
+from poolwarden_collector.shell.migration.place import Place, Refused, Way, look
 from poolwarden_collector.shell.migration.to_etcd import Source, Todo, to_etcd
 from poolwarden_collector.shell.migration.to_sqlite import to_sqlite
 from poolwarden_collector.shell.store.audit import Waiting
@@ -322,6 +324,20 @@ async def enrolled(cluster: Any, folder: Path) -> None:
 
 def test_who_is_enrolled_goes_with_the_pools(tmp_path: Path) -> None:
     on_the_model(enrolled, tmp_path)
+
+
+def test_a_generation_that_cannot_be_is_refused_before_it_is_announced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without --yes as well: what would be done is what --yes does."""
+    place = Place(7, 2, None, None, None, ("a",), {"p": "a"}, frozenset({"p"}))
+    monkeypatch.setattr(commands, "_settings", lambda _: (None, SimpleNamespace(names=Names("t"))))
+    monkeypatch.setattr(commands, "_ask", lambda *_: place)
+    for more in ([], ["--yes"]):
+        for number, why in (("2", "it only rises"), ("1", "it only rises"), ("255", "above the highest generation")):
+            done = CliRunner().invoke(commands.generation, ["raise", "--to", number, *more])
+            assert done.exit_code == 1 and why in done.output, done.output
+            assert "becomes" not in done.output and "deposed" not in done.output
+    done = CliRunner().invoke(commands.generation, ["raise", "--to", "254"])
+    assert "generation 2 becomes 254" in done.output and "deposed: a, of 1 pool" in done.output
 
 
 async def others_enrolled(cluster: Any, folder: Path) -> None:

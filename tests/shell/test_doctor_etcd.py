@@ -11,7 +11,7 @@ import pytest
 from tests.cluster.clusters import RealCluster, on_real_members
 from tests.cluster.contract import Collector
 
-from poolwarden_collector.shell.cluster.etcd import EtcdMember, Get, Health, Unavailable
+from poolwarden_collector.shell.cluster.etcd import Denied, EtcdError, EtcdMember, Found, Get, Health, Unavailable
 from poolwarden_collector.shell.cluster.etcd_client import Access
 from poolwarden_collector.shell.cluster.names import Names
 from poolwarden_collector.shell.config.store import StoreSettings
@@ -21,6 +21,36 @@ from poolwarden_collector.shell.doctor.check import FAULT, OK, UNCHECKED, WARNIN
 
 HEALTH = Health("https://etcd1:2379", 1, 1, "3.5.21", 20 << 20, (), 4 << 20)
 AWAY = Unavailable("https://etcd2:2379: no answer")
+
+
+NO = Denied("INVALID_ARGUMENT: etcdserver: authentication failed, invalid user ID or password")
+SETTINGS = StoreSettings(Access(("http://127.0.0.1:9",)), Names("t"), "127.0.0.1:1", "127.0.0.1:2")
+
+
+class Answers:
+    """An etcd that answers as it is told; what it was asked."""
+
+    def __init__(self, health: list[Any], read: EtcdError | None, members: EtcdError | None) -> None:
+        self._health, self._read, self._members = health, read, members
+        self.asked: list[object] = []
+
+    async def health(self) -> list[Any]:
+        return self._health
+
+    async def ask(self, request: Get) -> Any:
+        self.asked.append(request)
+        if self._read is not None:
+            raise self._read
+        return Found((), 1)
+
+    async def members(self) -> list[EtcdMember]:
+        self.asked.append("members")
+        if self._members is not None:
+            raise self._members
+        return [EtcdMember(name, ()) for name in "abc"]
+
+    async def close(self) -> None:
+        pass
 
 
 def levels(found: object) -> list[str]:
@@ -66,6 +96,30 @@ def test_room_and_alarms() -> None:
     found = list(checks.of_members([HEALTH, full, AWAY]))
     assert levels(found) == [FAULT, OK, OK] and "NOSPACE" in found[0].text and "disarm" in found[0].next_step
     assert "20 MiB" in found[1].text, "the largest counts"
+
+
+@pytest.mark.asyncio
+async def test_a_user_that_etcd_does_not_let_in_is_a_fault_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its members are well then, and whoever looks at them finds nothing."""
+    monkeypatch.setattr(checks, "EtcdClient", lambda _: Answers([HEALTH], NO, NO))
+    found = {each.name: each for each in await checks.etcd_checks(SETTINGS, "a", {}) if each.level == FAULT}
+    assert "t/" in found["etcd"].text and "password" in found["etcd"].text
+    assert "[store]" in found["etcd"].next_step and "restart" in found["etcd"].next_step
+    # Who may read below the prefix and not ask for members is told all the rest.
+    monkeypatch.setattr(checks, "EtcdClient", lambda _: Answers([HEALTH], None, NO))
+    told = {each.name: each.level for each in await checks.etcd_checks(SETTINGS, "a", {})}
+    assert told["etcd's members"] == UNCHECKED and told["collectors"] == FAULT and told["etcd"] == OK
+    # And who cannot be asked is no matter of the user.
+    monkeypatch.setattr(checks, "EtcdClient", lambda _: Answers([HEALTH], AWAY, AWAY))
+    assert FAULT not in levels(await checks.etcd_checks(SETTINGS, "a", {}))
+
+
+@pytest.mark.asyncio
+async def test_where_there_is_no_majority_nothing_is_asked_that_waits_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Readiness is asked of every collector, with a time limit: one that waits for etcd would seem to be gone."""
+    etcd = Answers([HEALTH, AWAY, AWAY], None, None)
+    monkeypatch.setattr(checks, "EtcdClient", lambda _: etcd)
+    assert (await checks.etcd_checks(SETTINGS, "a", {}))[0].level == FAULT and not etcd.asked
 
 
 def test_members_of_etcd() -> None:

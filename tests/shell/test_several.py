@@ -15,6 +15,7 @@ from poolwarden.v1 import enrolment_pb2 as enrolment
 from poolwarden.v1 import enrolment_pb2_grpc as enrolment_rpc
 from poolwarden.v1 import operator_pb2 as pb
 from poolwarden_collector.core.model.entries import Entry, Kind
+from poolwarden_collector.shell.cluster.etcd import Denied
 from poolwarden_collector.shell.operators import several
 from poolwarden_collector.shell.operators.neighbours import Links, NotAnswered
 
@@ -254,6 +255,21 @@ async def test_who_does_not_answer_is_named_with_what_is_missing(tmp_path: Path)
         etcd.gone.clear()
         # Its own pools need nobody else.
         assert (await c.stub.Command(pause(POOLS[2]))).accepted
+
+
+async def test_that_etcd_lets_nobody_in_is_no_matter_of_its_members(tmp_path: Path) -> None:
+    async with halls(tmp_path, 1) as (etcd, [a]):
+        etcd.away = True
+        said = await a.stub.Collectors(pb.CollectorsRequest())
+        assert "etcd cannot be looked at" in said.text and "etcdctl endpoint status" in said.next_step
+
+        async def refuses() -> Any:
+            raise Denied("PERMISSION_DENIED: etcdserver: permission denied")
+
+        a.neighbours.look = refuses  # type: ignore[method-assign]
+        said = await a.stub.Collectors(pb.CollectorsRequest())
+        assert "permission denied" in said.text and "endpoint status" not in said.next_step
+        assert "[store]" in said.next_step and "restart" in said.next_step
 
 
 async def refused_with_step(call: Any) -> grpc.aio.AioRpcError:

@@ -156,6 +156,16 @@ def test_a_collector_inside_of_the_pool_comes_first() -> None:
     assert next(iter(codes(a_pool(), replace(DRILLED, inside="it runs as a VM on host-1")))) == "collector-inside"
 
 
+def test_without_the_right_to_act_nothing_heals_by_itself() -> None:
+    """One of several collectors that etcd does not let act: whatever else is well, nobody is known to do anything."""
+    g = a_pool()
+    assert plan(g.pool, g.now, g.site, DRILLED).outcome == "heals" and "no-right" not in codes(g)
+    g.site = replace(g.site, cut_off=True)
+    assert codes(g)["no-right"] == "critical"
+    told = plan(g.pool, g.now, g.site, DRILLED)
+    assert told.outcome == "stands still" and "act nowhere until etcd" in told.outcome_text
+
+
 def test_a_pool_without_a_master_says_so_alone() -> None:
     g = Guarded()
     g.pool = replace(g.pool, record=replace(g.pool.record, master=""))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from poolwarden_collector.core.decision import database_age, unheard_members
+from poolwarden_collector.core.decision import database_age, takeover, unheard_members
 from poolwarden_collector.core.decision.candidate_ranking import rank
 from poolwarden_collector.core.decision.database_soundness import unsound_reason
 from poolwarden_collector.core.decision.permission import blind, deposed
@@ -74,6 +74,9 @@ def _held(pool: Snapshot) -> list[Unready]:
     if (why := deposed(pool)) is not None:
         stay = f"stop one of the two collectors; if this one is to stay: poolwarden acknowledge {name}"
         found.append(Unready("another-collector", CRITICAL, why.text, stay))
+    if (right := takeover.no_right(pool)) is not None:
+        back = "poolwarden doctor says what keeps it from etcd; poolwarden collectors, whether another one has the pool"
+        found.append(Unready("no-right", CRITICAL, right.text, back))
     if other := unlisted_hosts.other_pools_database(pool):
         found.append(Unready("other-database", CRITICAL, other, f"poolwarden alerts {name} tells what to do"))
     if pool.record.identity:

@@ -20,6 +20,11 @@ from typing import Any, Protocol, TypeVar
 
 MOST_BYTES = 1024 * 1024  # of one request; etcd's own limit is 1.5 MiB (--max-request-bytes)
 MOST_OPS = 100  # of one branch; etcd's own limit is 128 (--max-txn-ops)
+# What helps where etcd answers Denied: nothing of its members is broken then.
+CREDENTIALS = (
+    "etcd answers: look at user, password and prefix in [store], and at the user's role (docs/collectors.md, Users); "
+    "a collector reads them at its start: systemctl restart poolwarden-collector"
+)
 
 
 class EtcdError(Exception):

@@ -157,6 +157,15 @@ def generation_of(names: Names) -> Exchange[int]:
     return generation_in(found.one)
 
 
+def refused_generation(before: int, wanted: int) -> NotRaised | None:
+    """Why the generation cannot become ``wanted``; None: it can."""
+    if wanted <= before:
+        return NotRaised(f"the generation is {before} already; it only rises")
+    if wanted > epoch.HIGHEST_GENERATION:
+        return NotRaised(f"{wanted} is above the highest generation, {epoch.HIGHEST_GENERATION}")
+    return None
+
+
 def raise_generation(names: Names, to: int = 0) -> Exchange[Raised | NotRaised]:
     """By a person's command alone. ``to``: 0 for the next one, otherwise at least that (epoch.generation_above).
 
@@ -168,10 +177,8 @@ def raise_generation(names: Names, to: int = 0) -> Exchange[Raised | NotRaised]:
     if moved.one is not None:
         return NotRaised("its pools are with one collector's file, or on their way; poolwarden-collector store show")
     wanted = to or before + 1
-    if wanted <= before:
-        return NotRaised(f"the generation is {before} already; it only rises")
-    if wanted > epoch.HIGHEST_GENERATION:
-        return NotRaised(f"{wanted} is above the highest generation, {epoch.HIGHEST_GENERATION}")
+    if refused := refused_generation(before, wanted):
+        return refused
     unchanged: Compare = Created(names.generation, 0)
     if found.one is not None:
         unchanged = Holds(names.generation, found.one.value)

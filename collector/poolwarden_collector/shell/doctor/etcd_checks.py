@@ -18,7 +18,17 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from urllib.parse import urlsplit
 
 from poolwarden_collector.shell.agents.roster import Roster
-from poolwarden_collector.shell.cluster.etcd import EtcdError, EtcdMember, Exchange, Found, Get, Health, carry_out
+from poolwarden_collector.shell.cluster.etcd import (
+    CREDENTIALS,
+    Denied,
+    EtcdError,
+    EtcdMember,
+    Exchange,
+    Found,
+    Get,
+    Health,
+    carry_out,
+)
 from poolwarden_collector.shell.cluster.etcd_client import EtcdClient
 from poolwarden_collector.shell.cluster.names import Names
 from poolwarden_collector.shell.config.store import StoreSettings
@@ -66,17 +76,32 @@ async def etcd_checks(settings: StoreSettings | None, name: str, hosts: Mapping[
         if not any(isinstance(each, Health) for each in health):
             return found
         found += of_members(health)
+        if found[0].level == FAULT:
+            return found  # whatever else is asked is answered by a majority alone, and waits for it
+        found += await _below_the_prefix(client, settings.names, name)
+        members = []
         try:
             members = await client.members()
-            found += [*count(members, settings.etcd.endpoints), await _compaction(client, settings.names)]
-            found += collectors(await carry_out(client, _members(settings.names)), name)
+            found += count(members, settings.etcd.endpoints)
         except EtcdError as error:
-            found.append(Check("etcd", UNCHECKED, f"it does not say more: {error}", "etcdctl endpoint status"))
-            members = []
+            text = f"it does not say which members it has: {error}"
+            found.append(Check("etcd's members", UNCHECKED, text, "etcdctl member list"))
     finally:
         await client.close()
     urls = [*settings.etcd.endpoints, *(url for each in members for url in each.clients)]
     return [*found, *await asyncio.to_thread(lambda: list(places(urls, hosts)))]
+
+
+async def _below_the_prefix(client: EtcdClient, names: Names, name: str) -> list[Check]:
+    """What the collectors have there, as far as etcd lets this one read it."""
+    try:
+        found = [await _compaction(client, names)]
+        return [*found, *collectors(await carry_out(client, _members(names)), name)]
+    except Denied as error:
+        text = f"etcd does not let this collector read below {names.prefix}/, so it acts in no pool: {error}"
+        return [Check("etcd", FAULT, text, CREDENTIALS)]
+    except EtcdError as error:
+        return [Check("etcd", UNCHECKED, f"it does not say more: {error}", "etcdctl endpoint status")]
 
 
 def majority(health: Iterable[Health | EtcdError]) -> Iterator[Check]:

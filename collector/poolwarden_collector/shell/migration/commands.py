@@ -15,9 +15,9 @@ import click
 
 from poolwarden_collector.shell.cluster.commit_text import TooBig, Unreadable
 from poolwarden_collector.shell.cluster.enrolment_rows import UnreadableRow
-from poolwarden_collector.shell.cluster.etcd import Denied, Etcd, EtcdError, carry_out
+from poolwarden_collector.shell.cluster.etcd import CREDENTIALS, Denied, Etcd, EtcdError, carry_out
 from poolwarden_collector.shell.cluster.etcd_client import EtcdClient
-from poolwarden_collector.shell.cluster.ownership import NotRaised, raise_generation
+from poolwarden_collector.shell.cluster.ownership import NotRaised, raise_generation, refused_generation
 from poolwarden_collector.shell.config.config import Config, ConfigError, load
 from poolwarden_collector.shell.config.store import StoreSettings
 from poolwarden_collector.shell.migration import prefix_copy
@@ -51,7 +51,7 @@ class _Group(click.Group):
         except JournalError as error:
             _fail(str(error), "", EXIT_JOURNAL)
         except Denied as error:
-            _fail(f"etcd does not let this collector do it: {error}", "look at its user and role (docs/collectors.md)")
+            _fail(f"etcd does not let this collector do it: {error}", CREDENTIALS)
         except EtcdError as error:
             _fail(f"etcd: {error}", f"see that it answers (etcdctl endpoint health), then {AGAIN}")
         except (Unreadable, UnreadableRow, TooBig, OSError) as error:
@@ -154,13 +154,14 @@ def raise_it(file: Path, number: int | None, yes: bool) -> None:
             f"its pools are with collector {place.mark.collector}, or on their way: {place.mark.way.value}",
             "poolwarden-collector store show; what ends a move is the same command again",
         )
-    for line in _of_raising(place, number):
+    wanted = number or place.generation + 1
+    if not_raised := refused_generation(place.generation, wanted):
+        raise Refused(not_raised.why, "poolwarden-collector store show")
+    for line in _of_raising(place, wanted):
         click.echo(line)
     if not yes:
         _needs_yes(yes, dry=True)
-    done = _ask(
-        settings, lambda etcd: carry_out(etcd, raise_generation(settings.names, number or place.generation + 1))
-    )
+    done = _ask(settings, lambda etcd: carry_out(etcd, raise_generation(settings.names, wanted)))
     if isinstance(done, NotRaised):
         raise Refused(done.why, "poolwarden-collector store show")
     click.echo(f"the generation is {done.generation}")
@@ -189,16 +190,15 @@ def _of_place(place: Place, settings: StoreSettings) -> Iterator[str]:
         yield f"moved: {place.mark.way.value}, by collector {place.mark.collector}"
 
 
-def _of_raising(place: Place, number: int | None) -> Iterator[str]:
-    before, after = place.generation, number or place.generation + 1
-    yield f"generation {before or 'none'} becomes {after}" if after > before else f"generation {before} stays"
+def _of_raising(place: Place, wanted: int) -> Iterator[str]:
+    yield f"generation {place.generation or 'none'} becomes {wanted}"
     owned = sorted(set(place.owners.values()))
     for name in owned:
         count = sum(owner == name for owner in place.owners.values())
         yield f"deposed: {name}, of {_pools(count)}; it claims anew within seconds"
     if not owned:
         yield "deposed: nobody, no pool has an owner"
-    if owned and before:
+    if owned and place.generation:
         yield "each pool is quiet then, as after a restart; raise it only after etcd was restored or built anew"
 
 

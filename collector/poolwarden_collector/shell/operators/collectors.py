@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from poolwarden.v1 import operator_pb2 as pb
 from poolwarden_collector.shell.cluster.assignment import Overview
-from poolwarden_collector.shell.cluster.etcd import EtcdError, Health
+from poolwarden_collector.shell.cluster.etcd import CREDENTIALS, Denied, EtcdError, Health
 from poolwarden_collector.shell.cluster.membership import Member
 from poolwarden_collector.shell.operators import access
 from poolwarden_collector.shell.operators.names import Names
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 ALONE = "{} is the only collector: it keeps its records in SQLite, and there is no other one to take its pools"
 _UNSAID = "whoever runs the collectors knows more"
+_LOOK_AT_ETCD = "Look at etcd's members and the way to them: etcdctl endpoint status, journalctl -u etcd"
 _SHOWN = 5  # pools without an owner that the sentence names
 
 
@@ -54,11 +55,12 @@ class Collectors:
     # ------------------------------------------------------------------------------------------------ looking
 
     async def _whole(self, several: Several) -> pb.CollectorsReply:
-        neighbours, trouble = several.neighbours, ""
+        neighbours, trouble, step = several.neighbours, "", ""
         try:
             seen = await neighbours.look()
         except EtcdError as error:
             seen, trouble = neighbours.overview() or Overview({}, {}, {}), str(error)
+            step = CREDENTIALS if isinstance(error, Denied) else _LOOK_AT_ETCD
             if access.current().scoped:
                 trouble = _UNSAID
         parts = await several.parts("Collectors", pb.CollectorsRequest(), self._own_part)
@@ -76,7 +78,7 @@ class Collectors:
             reply.collectors.append(self._one(several, seen, told.get(name, Part(name)), seen.members.get(name)))
         free = several.unowned()
         reply.unowned.extend(pb.OwnedPool(pool_uuid=pool, advised=seen.advised.get(pool, "")) for pool in free)
-        _sentence(reply)
+        _sentence(reply, step)
         return reply
 
     async def _own_part(self, _request: pb.CollectorsRequest) -> pb.CollectorsReply:
@@ -208,13 +210,13 @@ def _endpoint(told: Health | EtcdError) -> pb.EtcdMember:
     )
 
 
-def _sentence(reply: pb.CollectorsReply) -> None:
-    """How they stand, the worst first, and what to do."""
+def _sentence(reply: pb.CollectorsReply, step: str) -> None:
+    """How they stand, the worst first, and what to do; ``step``: about etcd, where that is the trouble."""
     silent = [each.asked for each in reply.collectors if not each.asked.answered]
     cannot = [each for each in reply.collectors if each.right]
     if reply.trouble:
         reply.text = f"etcd cannot be looked at, so nobody is known to act: {reply.trouble}"
-        reply.next_step = "Look at etcd's members and the way to them: etcdctl endpoint status, journalctl -u etcd"
+        reply.next_step = step
     elif reply.unowned:
         few = ", ".join(each.pool_uuid for each in reply.unowned[:_SHOWN])
         more = f" and {len(reply.unowned) - _SHOWN} more" if len(reply.unowned) > _SHOWN else ""
