@@ -9,7 +9,7 @@ import json
 import re
 import ssl
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -269,13 +269,21 @@ async def test_what_is_no_http_is_answered_with_the_same_headers(site: Site, sen
     assert told["Server"] == "poolwarden" and "aiohttp" not in head and b"script" not in body
 
 
-async def test_tries_to_sign_in_are_rationed_by_address_and_by_name() -> None:
-    class Nobody:
-        def right(self, name: str, password: str) -> None:
-            return None
+def rationed(users: Any, now: Callable[[], int] = lambda: 0) -> attempts.SignIns:
+    """Each name and address of these tests has a place of its own."""
+    made = attempts.SignIns(users, now)
+    made._salt = bytes(16)
+    return made
 
+
+class Nobody:
+    def right(self, name: str, password: str) -> None:
+        return None
+
+
+async def test_tries_to_sign_in_are_rationed_by_address_and_by_name() -> None:
     now = 0
-    sign_ins = attempts.SignIns(Nobody(), lambda: now)  # type: ignore[arg-type]
+    sign_ins = rationed(Nobody(), lambda: now)
     for number in range(attempts.IN_A_ROW):
         assert await sign_ins.user(f"name-{number}", "x", "192.0.2.1") is None
     with pytest.raises(attempts.TooMany):
@@ -294,12 +302,32 @@ async def test_tries_to_sign_in_are_rationed_by_address_and_by_name() -> None:
     assert await sign_ins.user("another", "x", "192.0.2.1") is None
 
 
+async def test_a_try_that_is_refused_uses_nothing_up() -> None:
+    """It costs no hash: whoever has many addresses would have every address refused by tries at one name."""
+    sign_ins = rationed(Nobody())
+    for number in range(attempts.IN_A_ROW):
+        assert await sign_ins.user("carl", "x", f"198.51.100.{number}") is None
+    for _ in range(2 * attempts.IN_A_ROW):
+        with pytest.raises(attempts.TooMany):
+            await sign_ins.user("carl", "x", "192.0.2.1")
+    for number in range(attempts.IN_A_ROW):
+        assert await sign_ins.user(f"name-{number}", "x", "192.0.2.1") is None
+    for _ in range(2 * attempts.IN_A_ROW):
+        with pytest.raises(attempts.TooMany):
+            await sign_ins.user("dora", "x", "192.0.2.1")
+    assert await sign_ins.user("dora", "x", "198.51.100.99") is None
+
+
 async def test_who_has_signed_in_somewhere_is_not_kept_out_there_by_others(tmp_path: Path, site: Site) -> None:
-    sign_ins = attempts.SignIns(UserFile(site.folder / "state"))
+    sign_ins = rationed(UserFile(site.folder / "state"))
     assert await sign_ins.user("carl", PASSWORD, "192.0.2.7") is not None
     for number in range(attempts.IN_A_ROW):
         with pytest.raises(attempts.TooMany) if number == attempts.IN_A_ROW - 1 else _nothing():
             await sign_ins.user("carl", "x", f"198.51.100.{number}")
+    for number in range(attempts.IN_A_ROW - 1):
+        assert await sign_ins.user(f"name-{number}", "x", "192.0.2.7") is None
+    with pytest.raises(attempts.TooMany):
+        await sign_ins.user("name-x", "x", "192.0.2.7")
     assert await sign_ins.user("carl", PASSWORD, "192.0.2.7") is not None
 
 
@@ -317,7 +345,7 @@ class Guessing:
 
 
 async def test_no_name_can_be_made_up_that_uses_up_somebodys_own_tries(site: Site) -> None:
-    sign_ins = attempts.SignIns(UserFile(site.folder / "state"))
+    sign_ins = rationed(UserFile(site.folder / "state"))
     assert await sign_ins.user("carl", PASSWORD, "192.0.2.7") is not None
     for made_up in ("carl at 192.0.2.7", "carl\x00192.0.2.7", "('carl', '192.0.2.7')"):
         for number in range(attempts.IN_A_ROW):
@@ -329,7 +357,7 @@ async def test_no_name_can_be_made_up_that_uses_up_somebodys_own_tries(site: Sit
 async def test_many_names_from_many_addresses_make_no_name_forgotten() -> None:
     """From a /48 somebody has 65,536 sources: he gets no more tries at one name for all of them."""
     guessing = Guessing()
-    sign_ins = attempts.SignIns(guessing, lambda: 0)  # type: ignore[arg-type]
+    sign_ins = rationed(guessing)
     for number in range(attempts.IN_A_ROW):
         assert await sign_ins.user("carl", "x", f"2001:db8:0:{number:x}::1") is None
     for number in range(2_000):
@@ -342,7 +370,7 @@ async def test_many_names_from_many_addresses_make_no_name_forgotten() -> None:
 
 async def test_who_is_known_has_a_place_in_a_queue_that_others_keep_full() -> None:
     guessing = Guessing()
-    sign_ins = attempts.SignIns(guessing)  # type: ignore[arg-type]
+    sign_ins = rationed(guessing)
     sign_ins._known[("carl", "192.0.2.7")] = "carl's"
     guessing.gate.clear()
     others = [

@@ -120,10 +120,16 @@ class Allowance:
             every = self._every_ms // 1000
             raise TooMany(f"{self._most} calls that change something came in a row: one more in {every} s from now on")
 
-    def may(self, person: str) -> bool:
+    def left(self, person: str) -> float:
+        """How many there are yet."""
         now = self._now()
-        left, at = self._left.pop(person, (float(self._most), now))
-        left = min(float(self._most), left + (now - at) / self._every_ms)
+        left, at = self._left.get(person, (float(self._most), now))
+        return min(float(self._most), left + (now - at) / self._every_ms)
+
+    def may(self, person: str) -> bool:
+        """One more, if there is one."""
+        now, left = self._now(), self.left(person)
+        self._left.pop(person, None)
         if len(self._left) >= self._persons:
             del self._left[next(iter(self._left))]
         self._left[person] = (left - 1 if left >= 1 else left, now)

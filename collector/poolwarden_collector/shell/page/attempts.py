@@ -8,7 +8,7 @@ Rules
   forget. Each has its place among ``PLACES``, by a hash that nobody outside can compute; two that share one share its
   tries. As fast as hashes are computed, whoever tries names at random empties no place of them.
 * Whoever has signed in from an address before has tries, and a place in the queue, of his own there: others who try his
-  name, or keep the queue full, keep him out nowhere he has been.
+  name, try from his address, or keep the queue full, keep him out nowhere he has been.
 * One hash at a time is computed, and ``WAITING`` more wait for their turn at most: sign-ins take one core and 32 MiB.
   What finds no place there is no try.
 """
@@ -59,8 +59,13 @@ class SignIns:
         known = (name, source) in self._known
         if self._waiting[known] >= (WAITING_KNOWN if known else WAITING):
             raise TooMany("too many people sign in at once", 5)
-        if not self._addresses.may(self._place(source)) or not self._may(name, source):
+        tries = self._tries(name, source)
+        # safety: what is refused uses up nothing, as it costs nothing: with tries at one name somebody who has many
+        # addresses would else empty every place of them.
+        if any(allowed.left(place) < 1 for allowed, place in tries):
             raise TooMany("too many tries to sign in came from this address, or for this name", EVERY_MS // 1000)
+        for allowed, place in tries:
+            allowed.may(place)
         self._waiting[known] += 1
         try:
             async with self._turn:
@@ -74,11 +79,13 @@ class SignIns:
                 self._known.popitem(last=False)
         return found
 
-    def _may(self, name: str, source: str) -> bool:
-        """One more try of this name; where it has signed in before by what is counted there alone."""
-        # safety: two tables, or a name could be made up that counts as somebody's at his own address.
+    def _tries(self, name: str, source: str) -> list[tuple[Allowance, str]]:
+        """By what one more try of this name is counted; where it has signed in before by that alone."""
+        # safety: tables of their own, or a name could be made up that counts as somebody's at his own address.
         known = self._known.get((name, source))
-        return self._of_known.may(known) if known is not None else self._names.may(self._place(name))
+        if known is not None:
+            return [(self._of_known, known)]
+        return [(self._addresses, self._place(source)), (self._names, self._place(name))]
 
     def _place(self, text: str) -> str:
         """Which one of PLACES it has."""
