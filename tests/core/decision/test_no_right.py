@@ -12,6 +12,7 @@ from poolwarden_collector.core.failover.steps import hold_reason
 from poolwarden_collector.core.model import events as ev
 from poolwarden_collector.core.model.effects import AnswerGate
 from poolwarden_collector.core.model.entries import Kind
+from poolwarden_collector.core.model.policy import Policy
 from poolwarden_collector.core.model.power import Power
 from poolwarden_collector.core.model.reasons import Cause
 from poolwarden_collector.core.model.values import Role
@@ -79,6 +80,20 @@ def test_it_is_decided_and_told_as_soon_as_the_right_is_back(g: Alone) -> None:
     g.cut_off(False)
     g.run(1_000)
     assert g.has(Kind.DECIDED) and any("master" in title and "lost" in title for title in raised(g))
+
+
+def test_a_question_does_not_expire_before_that_can_be_recorded() -> None:
+    g = Alone(policy=Policy(mode="ask", question_expiry=120_000, approval_valid=60_000))
+    g.run(70_000)
+    g.dies()
+    g.run(60_000)
+    assert g.pool.record.question is not None
+    g.cut_off()
+    g.run(120_000)
+    assert g.pool.record.question is not None and not g.to_etcd
+    g.cut_off(False)
+    g.run(1_000)
+    assert Kind.EXPIRED in g.to_etcd
 
 
 def test_whoever_was_sent_away_has_time_to_come_back_first(g: Alone) -> None:

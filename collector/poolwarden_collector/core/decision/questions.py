@@ -345,7 +345,7 @@ def _age(tx: Transaction, question: Question) -> None:
     elif tx.quiet or question.failover:
         tx.change(Questions, asked_seen=tx.now)  # nothing is looked at yet; or the failover itself stands still for it
     expired = tx.now - (tx.live.questions.asked_at or tx.now) >= tx.policy.question_expiry
-    if expired:
+    if expired and not tx.site.cut_off:
         hours = tx.policy.question_expiry / 3_600_000
         text = f"nobody has answered for {hours:g} h: it is asked anew if its ground still stands"
         tx.note(Kind.EXPIRED, text, id=question.id, number=question.number)
