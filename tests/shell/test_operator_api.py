@@ -290,6 +290,9 @@ async def test_a_journal_that_cannot_be_written_is_a_warning_and_a_refusal(tmp_p
         status = await stub.Status(pb.StatusRequest())
         assert any("nothing is decided or done" in warning for warning in status.warnings)
         assert not status.pools[0].paused
+        [told] = (await stub.Readiness(pb.ReadinessRequest(pool="gold"))).pools
+        assert "nothing of the pool can be recorded" in str(told.reasons) and not told.ready
+        assert (await stub.Plan(pb.PlanRequest(pool="gold"))).outcome == "stands still"
         with rig.parts.journal._reading() as db:
             db.execute("PRAGMA query_only = 0")
         await until(lambda: not rig.parts.service.roster.stalled)

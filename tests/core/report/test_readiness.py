@@ -166,6 +166,14 @@ def test_without_the_right_to_act_nothing_heals_by_itself() -> None:
     assert told.outcome == "stands still" and "act nowhere until etcd" in told.outcome_text
 
 
+def test_where_nothing_can_be_recorded_nothing_heals_by_itself() -> None:
+    g = a_pool()
+    g.site = replace(g.site, stalled="database space exceeded")
+    assert codes(g)["not-recorded"] == "critical"
+    told = plan(g.pool, g.now, g.site, DRILLED)
+    assert told.outcome == "stands still" and "database space exceeded" in told.outcome_text
+
+
 def test_a_pool_without_a_master_says_so_alone() -> None:
     g = Guarded()
     g.pool = replace(g.pool, record=replace(g.pool.record, master=""))

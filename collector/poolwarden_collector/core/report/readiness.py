@@ -77,6 +77,9 @@ def _held(pool: Snapshot) -> list[Unready]:
     if (right := takeover.no_right(pool)) is not None:
         back = "poolwarden doctor says what keeps it from etcd; poolwarden collectors, whether another one has the pool"
         found.append(Unready("no-right", CRITICAL, right.text, back))
+    if pool.site.stalled:
+        lost = f"nothing of the pool can be recorded: {pool.site.stalled}"
+        found.append(Unready("not-recorded", CRITICAL, lost, "poolwarden doctor says what keeps it from that"))
     if other := unlisted_hosts.other_pools_database(pool):
         found.append(Unready("other-database", CRITICAL, other, f"poolwarden alerts {name} tells what to do"))
     if pool.record.identity:

@@ -303,7 +303,7 @@ class OperatorApi(rpc.OperatorServicer):
         etcd = () if access.current().scoped else await etcd_weaknesses(self._roster)
         for each in uuids:
             past, pool = replace(await self._past(each, own), etcd=etcd), self._roster.pools[each]
-            reasons = readiness(Snapshot(pool, self._roster.shown_at(), self._views.site(each)), past)
+            reasons = readiness(Snapshot(pool, self._roster.shown_at(), self._views.site_if_lost(each)), past)
             reply.pools.append(messages.readiness(pool, reasons))
             await turns.rest()
         return reply
@@ -312,7 +312,7 @@ class OperatorApi(rpc.OperatorServicer):
     async def Plan(self, request: pb.PlanRequest) -> pb.PlanReply:
         uuid = self._names().pool(request.pool)
         past, pool = await self._past(uuid, await self._own_ending()), self._roster.pools[uuid]
-        return messages.plan(pool, plan(pool, self._roster.shown_at(), self._views.site(uuid), past))
+        return messages.plan(pool, plan(pool, self._roster.shown_at(), self._views.site_if_lost(uuid), past))
 
     @_answered
     async def Advise(self, request: pb.AdviseRequest) -> pb.AdviseReply:

@@ -52,6 +52,13 @@ class PoolViews:
             return replace(site, blind=YOUNG if site.young else BLIND)
         return site
 
+    def site_if_lost(self, uuid: PoolId) -> Site:
+        """The same for what would happen now: while a collector can record nothing it does nothing in any pool."""
+        site, stalled = self.site(uuid), self.roster.stalled
+        if not stalled or site.stalled:
+            return site
+        return replace(site, stalled=access.NOT_RECORDED if access.current().scoped else stalled)
+
     def _site(self, uuid: PoolId, beside: Beside) -> Site:
         site, more = self.site(uuid), beside.get(uuid, ())
         return replace(site, beside=more) if more else site
