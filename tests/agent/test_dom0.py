@@ -55,6 +55,20 @@ def test_who_it_is(tree):
     assert found.xapi_version == "8.3.0"
 
 
+@pytest.mark.parametrize(
+    "listed, one",
+    [
+        ("192.0.2.11:7443", True),
+        ("[2001:db8::5]:7443", True),
+        ("192.0.2.11:7443, 192.0.2.12:7443", False),
+        ("collectors.example:7443", False),  # a name may stand for all of them
+    ],
+)
+def test_that_one_collector_alone_is_listed_is_said(tree, listed, one):
+    tree.put("etc/poolwarden/agent.conf", "[agent]\ncollector = %s\n" % listed)
+    assert ("one_collector" in dom0(tree).capabilities()) is one
+
+
 def test_the_management_address_follows_the_inventory(tree):
     conf(tree, "")
     tree.put("etc/xensource-inventory", "INSTALLATION_UUID='%s'\nMANAGEMENT_INTERFACE=''\n" % HOST)

@@ -79,6 +79,7 @@ SHOW_MESSAGE = orders.NAMES[orders.ShowMessage]
 LOOKING = tuple(kind.name for kind in KINDS if not kind.changes and kind.name not in (FENCE_PROXY, SHOW_MESSAGE))
 SIGNED_ORDERS = "signed_orders"  # a capability beside the kinds: it opens Signed content
 ELSEWHERE = "elsewhere"  # likewise: it goes where a collector sends it, and acknowledges the epoch of its Welcome
+ONE_COLLECTOR = "one_collector"  # no promise: it lists one address alone, so only that collector can send it elsewhere
 OWN_FILE = "start_with_own_file"  # likewise: what an earlier term has placed here is removed under a later hold
 START_WISHES = "start_wishes"  # likewise: VmPlace says its owner's wish, StartVm keeps to it
 IN_PLACE = "restart_in_place"  # a capability beside the kinds: the orders of a restart in place with a placed database

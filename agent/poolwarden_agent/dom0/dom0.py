@@ -24,6 +24,7 @@ from poolwarden_agent.core.order_kinds import (
     FENCE_PROXY,
     IN_PLACE,
     KNOWN,
+    ONE_COLLECTOR,
     OWN_FILE,
     SIGNED_ORDERS,
     START_WISHES,
@@ -167,7 +168,16 @@ class Dom0(HostPort):
         fences = bool(self.fence_agents()) and policy.fence_proxy
         able = [kind for kind in KNOWN if (fences or kind != FENCE_PROXY) and kind not in policy.deny]
         promised = tuple(kind for kind in able if gated or kind not in HELD_BY_GATE)
-        return promised + ((IN_PLACE, OWN_FILE) if gated else ()) + (SIGNED_ORDERS, ELSEWHERE, START_WISHES)
+        return (
+            promised
+            + ((IN_PLACE, OWN_FILE) if gated else ())
+            + (SIGNED_ORDERS, ELSEWHERE, START_WISHES)
+            + ((ONE_COLLECTOR,) if self._lists_one_address() else ())
+        )
+
+    def _lists_one_address(self) -> bool:
+        """One collector's address and no other; a name may stand for several."""
+        return len(self._config.collectors) == 1 and is_address(self._config.collectors[0][0])
 
     def capsules(self) -> Optional[CapsuleFolder]:
         return self._capsules

@@ -84,6 +84,13 @@ def test_an_agent_that_cannot_go_to_another_collector_matters_where_there_is_one
     assert codes(g, several)["one-collector"] == "warning"
     [found] = [each for each in readiness(Snapshot(g.pool, g.now, g.site), several) if each.code == "one-collector"]
     assert found.sentence.startswith("the agents on host-2 are too old")
+    assert "one-address" not in codes(g, several)
+    agent = g.pool.live.agents[host]
+    said = replace(agent, hello=replace(agent.hello, capabilities=with_it | {"one_collector"}))
+    g.pool = replace(g.pool, live=replace(g.pool.live, agents={**g.pool.live.agents, host: said}))
+    assert "one-address" not in codes(g)
+    [found] = [each for each in readiness(Snapshot(g.pool, g.now, g.site), several) if each.code == "one-address"]
+    assert found.severity == "warning" and found.sentence.startswith("agent.conf of host-3 lists one collector")
 
 
 def test_a_host_that_is_heard_and_does_not_obey_its_owner_is_told() -> None:

@@ -218,11 +218,18 @@ def _disobeying(pool: Snapshot, heard: dict[HostId, AgentState]) -> list[Unready
 
 def _staying(pool: Snapshot, heard: dict[HostId, AgentState], past: JournalView) -> list[Unready]:
     """Agents that know one collector alone, where there are several."""
-    names = [pool.name(host) for host, agent in heard.items() if "elsewhere" not in agent.hello.capabilities]
-    if not (past.several and names):
+    if not past.several:
         return []
-    why = f"the agents on {', '.join(names)} are too old to go to another collector: without this one nobody hears them"
-    return [Unready("one-collector", WARNING, why, "install the present agent's package there")]
+    found, says = [], {host: agent.hello.capabilities for host, agent in heard.items()}
+    if names := [pool.name(host) for host, able in says.items() if "elsewhere" not in able]:
+        why = f"the agents on {', '.join(names)} are too old to go to another collector"
+        why += ": without this one nobody hears them"
+        found.append(Unready("one-collector", WARNING, why, "install the present agent's package there"))
+    if names := [pool.name(host) for host, able in says.items() if "one_collector" in able]:
+        why = f"agent.conf of {', '.join(names)} lists one collector: when that one is lost, nobody hears them"
+        step = "name all of them there (collector = A, B, C), then: systemctl restart poolwarden-agent"
+        found.append(Unready("one-address", WARNING, why, step))
+    return found
 
 
 def _updates(pool: Snapshot) -> list[Unready]:
