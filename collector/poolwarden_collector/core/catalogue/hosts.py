@@ -428,7 +428,7 @@ NOT_DESIGNATED = Message(
     "the role was not handed to {name}",
     "{why}",
     "gave the switchover up",
-    "poolwarden explain {pool} tells who is master now; then: poolwarden designate {pool} {name}",
+    "poolwarden explain {pool} tells who is master now; then: poolwarden designate {name}",
     "{running}",
     "The master's role was to be handed over by order and was not.",
     "when a switchover succeeds; at once: poolwarden acknowledge",
