@@ -19,7 +19,7 @@ from poolwarden_lab.story.stage import Stage
 from poolwarden_lab.story.text import read_text
 from poolwarden_lab.virtual.collector.points import Point
 
-STORIES = sorted((Path(__file__).parents[1] / "scenarios").glob("*.txt"))[::16]  # all of them would take too long
+STORIES = sorted((Path(__file__).parents[1] / "scenarios").glob("*.txt"))[::32]  # all of them would take too long
 FIRST_POINTS = 60
 FEW_EVENTS = 10_000  # of the world in one play of a story: most have fewer, a story of hours ten times as many
 AWAY_MS = 1_000

@@ -17,7 +17,7 @@ from poolwarden_lab.story.chance import MOMENTS, Drawn
 from poolwarden_lab.story.shrink import Shrinker
 from poolwarden_lab.story.text import read_text
 
-SEEDS, MORE, BLOCK = 40, 500, 20
+SEEDS, MORE, BLOCK = 40, 400, 20
 OF_SEVERAL, MORE_OF_SEVERAL = 4, 30
 
 
