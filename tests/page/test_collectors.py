@@ -27,6 +27,7 @@ async def test_with_one_collector_that_is_said_in_one_line(tmp_path: Path) -> No
         assert "is the only collector: it keeps its records in SQLite" in words(await site.get("/collectors"))
 
 
+@pytest.mark.slow
 async def test_who_is_there_and_what_is_missing(tmp_path: Path) -> None:
     async with paged(tmp_path, two_pools()) as site:
         silent: Any = SimpleNamespace(parts=SimpleNamespace(service=SimpleNamespace(roster=SimpleNamespace(pools={}))))

@@ -243,6 +243,7 @@ async def test_one_person_does_not_take_the_others_time(site: Site, monkeypatch:
     assert not len(site.page._leaving)
 
 
+@pytest.mark.slow
 async def test_who_reads_nothing_holds_no_more_than_his_pages(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each counts until it has been taken; what is not taken in time is ended."""
 
