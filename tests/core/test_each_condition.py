@@ -500,6 +500,14 @@ def last_heard(n: int, at: Ms) -> Change:
     return change
 
 
+def stream_opened(n: int, at: Ms) -> Change:
+    def change(pool: Pool) -> Pool:
+        agent = replace(pool.live.agents[uuid(n)], connected_at=at)
+        return live(agents={**pool.live.agents, uuid(n): agent})(pool)
+
+    return change
+
+
 def test_an_off_that_took_another_machine_proves_nothing(off: Guarded) -> None:
     """Whoever was heard when it was switched off is heard since, in that boot; else it may be his power that went."""
     assert fallen(off) == ""
@@ -509,6 +517,10 @@ def test_an_off_that_took_another_machine_proves_nothing(off: Guarded) -> None:
     assert fallen(off, live(agents=without)) == "ANOTHER_FELL_SILENT"
     first = min(agent.last_heard for host, agent in off.pool.live.agents.items() if host != uuid(1))
     assert fallen(off, last_heard(3, first - 1)) == "STALE"  # heard, and not yet since then
+    # What it had said before it fell silent waited with its stream, and was read as that was let in.
+    assert fallen(off, last_heard(3, first), stream_opened(3, first)) == "STALE"
+    lived = first + off.pool.policy.suspect_after
+    assert fallen(off, last_heard(3, lived), stream_opened(3, first)) == ""
     gone = {host: known for host, known in off.pool.record.hosts.items() if host != uuid(3)}
     assert fallen(off, last_heard(3, 0), record(hosts=gone)) == ""  # it is no host of the pool any more
     tells = record(devices=off.pool.record.devices)  # by its own word it switches this host's machine

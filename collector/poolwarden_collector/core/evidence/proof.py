@@ -37,6 +37,7 @@ from poolwarden_collector.core.model.power import FenceDevice, Power, PowerReadi
 from poolwarden_collector.core.model.proof_kinds import ProofKind
 from poolwarden_collector.core.model.values import HostId, Ms, Role
 from poolwarden_collector.core.state.failover_record import Failover, Path, Step
+from poolwarden_collector.core.state.live import AgentState
 from poolwarden_collector.core.state.snapshot import Snapshot
 
 _TOKEN = object()
@@ -113,9 +114,10 @@ def _fallen_silent(pool: Snapshot, host: HostId, first: Ms) -> NoProof | None:
         agent = pool.agent(other)
         if other not in pool.record.hosts:
             continue
-        if agent is None or agent.hello.boot_id != boot or (agent.last_heard < first and pool.heard(other) is None):
+        spoke = agent is not None and _spoke_since(pool, agent, first)
+        if agent is None or agent.hello.boot_id != boot or (not spoke and pool.heard(other) is None):
             gone.append(other)
-        elif agent.last_heard < first:
+        elif not spoke:
             awaited.append(other)
     if not gone:
         names = ", ".join(pool.name(each) for each in awaited)
@@ -125,6 +127,12 @@ def _fallen_silent(pool: Snapshot, host: HostId, first: Ms) -> NoProof | None:
     why = f"{names} fell silent when {pool.name(host)} was switched off by {by}, "
     why += "which cannot tell which machine it switches"
     return NoProof("ANOTHER_FELL_SILENT", why, (*gone, *untold))
+
+
+def _spoke_since(pool: Snapshot, agent: AgentState, first: Ms) -> bool:
+    """Has this agent said something after that instant, and not only before?"""
+    # safety: what waited with its stream to be let in was said before, and is read all at once.
+    return agent.last_heard >= max(first, agent.connected_at + pool.policy.suspect_after)
 
 
 def paired_since(pool: Snapshot, host: HostId) -> Ms:
